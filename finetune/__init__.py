@@ -1,0 +1,49 @@
+"""Fine-tune pretrained models under any learning-rate schedule, and compare schedules with evidence.
+
+The names below are loaded when they are first used: importing the package loads none of the libraries underneath.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from finetune.errors import FinetuneError
+    from finetune.evaluation.comparison import compare
+    from finetune.evaluation.record import RunRecord, read_record
+    from finetune.recipe import Recipe, load_recipe
+    from finetune.schedules import ScheduleMixin, make_schedule, make_scheduler
+    from finetune.training import fine_tune
+
+_HOMES = {
+    "FinetuneError": "finetune.errors",
+    "Recipe": "finetune.recipe",
+    "RunRecord": "finetune.evaluation.record",
+    "ScheduleMixin": "finetune.schedules",
+    "compare": "finetune.evaluation.comparison",
+    "fine_tune": "finetune.training",
+    "load_recipe": "finetune.recipe",
+    "make_schedule": "finetune.schedules",
+    "make_scheduler": "finetune.schedules",
+    "read_record": "finetune.evaluation.record",
+}
+
+__all__ = [
+    "FinetuneError",
+    "Recipe",
+    "RunRecord",
+    "ScheduleMixin",
+    "compare",
+    "fine_tune",
+    "load_recipe",
+    "make_schedule",
+    "make_scheduler",
+    "read_record",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)

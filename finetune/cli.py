@@ -1,0 +1,91 @@
+"""The command line. Libraries are loaded by the command that needs them, so that `finetune --help` loads none."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from finetune.errors import FinetuneError
+
+app = typer.Typer(
+    help="Fine-tune pretrained models under any learning-rate schedule, and compare schedules with evidence.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+
+def _show_version(asked: bool) -> None:  # noqa: FBT001 - typer's callback
+    if asked:
+        from importlib.metadata import version
+
+        typer.echo(f"finetune-schedules {version('finetune-schedules')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command()
+def run(
+    recipe: Annotated[Path, typer.Argument(help="The recipe, a YAML file.")],
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[KEY=VALUE]...", help="Settings in place of the recipe's: schedule=step schedule.gamma=0.5"
+        ),
+    ] = None,
+    repeat: Annotated[bool, typer.Option("--repeat", help="Run again even if the run is already recorded.")] = False,
+) -> None:
+    """Train one recipe and record what came of it. For several processes: accelerate launch finetune/run.py RECIPE."""
+    from finetune.recipe import load_recipe
+
+    loaded = load_recipe(recipe, overrides or [])
+
+    from rich.console import Console
+
+    from finetune.training import fine_tune, leave_together
+
+    record = fine_tune(loaded, source=recipe, console=Console(), repeat=repeat)
+    leave_together()
+    if record.status == "diverged":
+        raise typer.Exit(1)
+
+
+@app.command()
+def compare(
+    runs: Annotated[list[Path], typer.Argument(help="Directories of runs, or directories that hold them.")],
+) -> None:
+    """Print a table of recorded runs, a row per schedule."""
+    from rich.console import Console
+
+    from finetune.evaluation.comparison import compare as compare_records
+    from finetune.evaluation.record import find_runs, read_record
+    from finetune.evaluation.table import print_comparison
+
+    records = [read_record(path) for path in find_runs(runs)]
+    console = Console()
+    for comparison in compare_records(records):
+        print_comparison(comparison, console)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Runs the command line and exits: 0 done, 1 a run that diverged, 2 input that can't be used, 130 interrupted."""
+    try:
+        app(args=arguments)
+    except FinetuneError as error:
+        if os.environ.get("RANK", "0") == "0":
+            print(f"finetune: {error}", file=sys.stderr)
+        sys.exit(2)

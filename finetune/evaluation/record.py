@@ -1,0 +1,214 @@
+"""The record of one run: a directory of plain files, whose `record.json` says what ran and what came of it.
+
+recipe.yaml                the resolved recipe; running it again repeats the run
+record.json                this module's RunRecord
+history.jsonl              a line per update and per evaluation
+predictions/SPLIT.parquet  a row per example of each evaluated split
+model/                     the kept model and its tokenizer
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from finetune.errors import RecordError
+
+RECORD = "record.json"
+RECIPE = "recipe.yaml"
+HISTORY = "history.jsonl"
+MODEL = "model"
+PREDICTIONS = "predictions"
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class Score(_Part):
+    """A metric over one split, and its standard error over the choice of examples."""
+
+    value: float
+    standard_error: float
+
+
+class SplitResult(_Part):
+    """One model on one split of `count` examples. `loss`: mean over examples, null where it isn't finite."""
+
+    count: int
+    loss: float | None
+    metrics: dict[str, Score]
+
+
+class SplitIdentity(_Part):
+    """What a split was. `fingerprint`: SHA-256 of the columns read, in order; `truncated`: examples cut to fit."""
+
+    fingerprint: str
+    count: int
+    truncated: int
+
+
+class ModelIdentity(_Part):
+    """What was fine-tuned. `initial_weights`: SHA-256 of every tensor before the first update, new head included."""
+
+    source: str
+    commit: str | None
+    architecture: str
+    parameters: int
+    new_tensors: list[str]
+    initial_weights: str
+
+
+class Identity(_Part):
+    """What two runs must share to be compared fairly. `batches`: SHA-256 of the first epoch's batches, in order."""
+
+    data: dict[str, SplitIdentity]
+    classes: list[str]
+    model: ModelIdentity
+    batches: str
+    seed: int
+
+
+class GroupRates(_Part):
+    """One parameter group, and the rate applied at each update made, in order."""
+
+    name: str
+    peak: float
+    weight_decay: float
+    parameters: int
+    rates: list[float]
+
+
+class ScheduleRecord(_Part):
+    """The schedule over a run of `total_steps` updates."""
+
+    settings: dict[str, Any]
+    total_steps: int
+    updates_per_epoch: int
+    groups: list[GroupRates]
+
+
+class Environment(_Part):
+    """What the run ran on. `precision`: the one in force, whatever was asked for."""
+
+    device: str
+    hardware: str
+    processes: int
+    threads: int
+    accumulation: int
+    precision: str
+    platform: str
+    versions: dict[str, str]
+
+
+class Timing(_Part):
+    """Wall-clock seconds. `train_seconds`: updates alone; `evaluation_seconds`: all that is done between them."""
+
+    started: str
+    finished: str
+    total_seconds: float
+    train_seconds: float
+    evaluation_seconds: float
+    samples_per_second: float
+
+
+class Evaluated(_Part):
+    """The loss and the metrics on the validation split after `step` updates."""
+
+    step: int
+    validation: dict[str, float | None]
+
+
+class Results(_Part):
+    """`splits`: the kept model on each split; `best`: the evaluation ranked first by `select`; `last`: the last."""
+
+    select: str
+    kept: Literal["best", "last"]
+    kept_step: int
+    splits: dict[str, SplitResult]
+    best: Evaluated
+    last: Evaluated
+
+
+class RunRecord(_Part):
+    """All that is known of one run. `results` is null for a run that diverged: it has no model to trust."""
+
+    format: Literal[1] = 1
+    status: Literal["finished", "diverged"]
+    diverged_at_step: int | None = None
+    name: str
+    recipe: dict[str, Any]
+    identity: Identity
+    schedule: ScheduleRecord
+    environment: Environment
+    timing: Timing
+    results: Results | None
+
+
+def read_record(run: Path) -> RunRecord:
+    """Returns the record in the directory `run`; raises RecordError where there is none or it isn't one."""
+    path = run / RECORD
+    try:
+        return RunRecord.model_validate_json(path.read_bytes())
+    except FileNotFoundError as error:
+        raise RecordError(f"{path}: no such file; a run writes it when it ends") from error
+    except OSError as error:
+        raise RecordError(f"{path}: can't be read: {error.strerror}") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"])) or "the file"
+        raise RecordError(
+            f"{path}: not a record of format 1 ({place}: {first['msg']}); it was altered, or another version wrote it"
+        ) from error
+
+
+def write_record(run: Path, record: RunRecord) -> None:
+    """Writes `record` into the directory `run`, whole or not at all."""
+    text = record.model_dump_json(indent=2)
+    write_atomically(run / RECORD, lambda path: path.write_text(text + "\n", encoding="utf-8"))
+
+
+def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
+    """Makes `path` by `write(temporary)`, flushed to disk and renamed into place; a crash leaves the old file or none.
+
+    Raises RecordError where the place can't be written.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write(temporary)
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise RecordError(f"{path}: can't be written: {error.strerror or error}") from error
+
+
+def read_history(run: Path) -> list[dict[str, Any]]:
+    """Returns the history of `run`, a dict per line; a last line cut short by a crash is left out."""
+    lines = (run / HISTORY).read_text(encoding="utf-8").splitlines(keepends=True)
+    return [json.loads(line) for line in lines if line.endswith("\n")]
+
+
+def find_runs(places: Sequence[Path]) -> Iterator[Path]:
+    """Yields every directory at or under `places` that holds a record, sorted, each once.
+
+    Raises RecordError for a place that doesn't exist or holds no record.
+    """
+    seen = set()
+    for place in places:
+        if not place.exists():
+            raise RecordError(f"{place}: no such directory")
+        records = sorted(place.rglob(RECORD)) if place.is_dir() else []
+        if not records:
+            raise RecordError(f"{place}: holds no {RECORD}; give a run's directory, or one that holds runs")
+        for path in records:
+            if path.parent.resolve() not in seen:
+                seen.add(path.parent.resolve())
+                yield path.parent

@@ -1,0 +1,6 @@
+"""Recipes: strict YAML in, a frozen Recipe out."""
+
+from finetune.recipe.loading import load_recipe
+from finetune.recipe.schema import FileData, HubData, Recipe
+
+__all__ = ["FileData", "HubData", "Recipe", "load_recipe"]

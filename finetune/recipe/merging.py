@@ -1,0 +1,103 @@
+"""One recipe over another: what a child takes from its base, and what an override takes from the file."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from finetune.optimizers import OPTIMIZERS
+from finetune.recipe.nodes import Node
+from finetune.schedules import SCHEDULES
+from finetune.tasks import TASKS
+
+# Blocks whose name chooses a class, and the tables it chooses from.
+NAMED: dict[str, dict[str, type]] = {"schedule": {**SCHEDULES}, "optimizer": {**OPTIMIZERS}, "task": {**TASKS}}
+_SHORT_FORMS = {**dict.fromkeys(NAMED, "name"), "model": "hub"}
+
+
+def settings_of(kind: type) -> list[str]:
+    """Returns the names of the settings that a class of one of the tables has."""
+    return [field.name for field in fields(kind)]
+
+
+def normalized(root: Node, folder: Path) -> Node:
+    """Returns the recipe's tree with short forms written out and the paths of inputs absolute, from `folder`.
+
+    `schedule: step` means `schedule: {name: step}`, `model: x` means `model: {hub: x}`, and one file a list of one.
+    """
+    if not isinstance(root.value, dict):
+        return root
+    blocks = {key: _written_out(key, node) for key, node in root.value.items()}
+    if "model" in blocks:
+        blocks["model"] = _changed(blocks["model"], "path", lambda node: _absolute(node, folder))
+    if "data" in blocks:
+        blocks["data"] = _changed(blocks["data"], "files", lambda node: _files(node, folder))
+    return Node(blocks, root.place)
+
+
+def _written_out(key: str, node: Node) -> Node:
+    if key in _SHORT_FORMS and isinstance(node.value, str):
+        return Node({_SHORT_FORMS[key]: node}, node.place)
+    return node
+
+
+def _changed(node: Node, key: str, change: Any) -> Node:
+    if not isinstance(node.value, dict) or key not in node.value:
+        return node
+    return Node({**node.value, key: change(node.value[key])}, node.place)
+
+
+def _files(node: Node, folder: Path) -> Node:
+    if not isinstance(node.value, dict):
+        return node
+    splits = {}
+    for split, files in node.value.items():
+        listed = files.value if isinstance(files.value, list) else [files]
+        splits[split] = Node([_absolute(file, folder) for file in listed], files.place)
+    return Node(splits, node.place)
+
+
+def _absolute(node: Node, folder: Path) -> Node:
+    if not isinstance(node.value, str):
+        return node
+    # normpath and not resolve: a link stays the path that was given.
+    return Node(str(_normal(folder / Path(node.value).expanduser())), node.place)
+
+
+def _normal(path: Path) -> Path:
+    return Path(os.path.normpath(path.absolute()))
+
+
+def merged(base: Node, child: Node, path: tuple[str, ...] = ()) -> Node:
+    """Returns `child` over `base`: what the child says stands, and what it doesn't say is inherited.
+
+    Where the name of a schedule, an optimizer or a task changes, only the settings that the new one also has are
+    inherited; where the model or the data come from elsewhere, nothing that belonged to the old place is.
+    """
+    if not (isinstance(base.value, dict) and isinstance(child.value, dict)):
+        return child
+    inherited = _inherited(base.value, child.value, path[0]) if len(path) == 1 else base.value
+    result = dict(inherited)
+    for key, node in child.value.items():
+        result[key] = merged(result[key], node, (*path, key)) if key in result else node
+    return Node(result, child.place)
+
+
+def _inherited(base: dict[str, Node], child: dict[str, Node], block: str) -> dict[str, Node]:
+    if block in NAMED and _changes(base, child, "name"):
+        kind = NAMED[block].get(str(child["name"].value))
+        known = settings_of(kind) if kind else []
+        return {key: node for key, node in base.items() if key in known}
+    if block in {"model", "data"}:
+        places = ("hub", "path", "files")
+        if any(place in child and (place not in base or _changes(base, child, place)) for place in places[:2]):
+            return {}
+        if "files" in child and "files" not in base:
+            return {}
+    return base
+
+
+def _changes(base: dict[str, Node], child: dict[str, Node], key: str) -> bool:
+    return key in child and (key not in base or base[key].value != child[key].value)

@@ -1,0 +1,211 @@
+"""What a recipe holds: one frozen class per block, strict in its types and its keys."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Union
+
+import yaml
+from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag, field_validator, model_validator
+
+from finetune.errors import SettingError
+from finetune.metrics import METRICS
+from finetune.optimizers import OPTIMIZERS, OptimizerSettings
+from finetune.recipe.nodes import read_scalar
+from finetune.schedules import SCHEDULES, DurationLike, Schedule, parse_duration
+from finetune.tasks import TASKS, TextClassification
+
+Split = Literal["train", "validation", "test"]
+NEEDED_SPLITS: tuple[Split, ...] = ("train", "validation")
+
+PositiveInt = Annotated[int, Field(gt=0)]
+Count = Annotated[int, Field(ge=0)]
+
+
+def _check_run_length(value: DurationLike) -> DurationLike:
+    parse_duration(value, field="duration").run_steps(updates_per_epoch=1)
+    return value
+
+
+def _check_interval(value: DurationLike) -> DurationLike:
+    if parse_duration(value, field="every").amount == 0:
+        raise SettingError("every", f"{value} is no interval: give 1 update or more, or null for none in between")
+    return value
+
+
+RunLength = Annotated[DurationLike, AfterValidator(_check_run_length)]
+Interval = Annotated[DurationLike, AfterValidator(_check_interval)]
+
+
+class Block(BaseModel):
+    """What all blocks share."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class ModelSource(Block):
+    """The pretrained model: a repository on the Hub at a revision, or a local folder."""
+
+    hub: str | None = None
+    path: Path | None = None
+    revision: str | None = None
+
+    @model_validator(mode="after")
+    def _one_place(self) -> ModelSource:
+        if (self.hub is None) == (self.path is None):
+            raise ValueError("give one of hub (a repository) and path (a folder)")
+        if self.path is not None and self.revision is not None:
+            raise SettingError("revision", "goes with hub; a folder has none")
+        return self
+
+
+def _check_splits(splits: Mapping[Split, Any]) -> None:
+    for split in NEEDED_SPLITS:
+        if split not in splits:
+            raise SettingError(split, "required, and missing")
+
+
+class FileData(Block):
+    """Local files, one or more to a split."""
+
+    files: dict[Split, tuple[Path, ...]]
+
+    @field_validator("files")
+    @classmethod
+    def _complete(cls, files: dict[Split, tuple[Path, ...]]) -> dict[Split, tuple[Path, ...]]:
+        _check_splits(files)
+        for split, paths in files.items():
+            if not paths:
+                raise SettingError(split, "names no file")
+        return files
+
+
+class HubData(Block):
+    """A data set on the Hub, or in its cache; `splits` gives its name for each of our splits."""
+
+    hub: str
+    config: str | None = None
+    revision: str | None = None
+    splits: dict[Split, str] = {"train": "train", "validation": "validation"}
+
+    @field_validator("splits")
+    @classmethod
+    def _complete(cls, splits: dict[Split, str]) -> dict[Split, str]:
+        _check_splits(splits)
+        return splits
+
+
+def _data_kind(value: Any) -> str:
+    return "files" if isinstance(value, FileData) or (isinstance(value, dict) and "files" in value) else "hub"
+
+
+class TrainingSettings(Block):
+    """`batch_size` counts the examples of one update over all processes; `micro_batch_size` limits those in memory."""
+
+    duration: RunLength = "3ep"
+    batch_size: PositiveInt = 32
+    micro_batch_size: PositiveInt | None = None
+    gradient_clipping: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = 1.0
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    workers: Count = 0
+
+    @model_validator(mode="after")
+    def _consistent(self) -> TrainingSettings:
+        if self.micro_batch_size is not None and self.micro_batch_size > self.batch_size:
+            raise SettingError(
+                "micro_batch_size", f"{self.micro_batch_size} is more than batch_size, {self.batch_size}"
+            )
+        return self
+
+
+class EvaluationSettings(Block):
+    """`every`: a duration, null for at the end alone; `select`: the one of `metrics` that ranks models."""
+
+    every: Interval | None = "1ep"
+    metrics: tuple[Literal[tuple(METRICS)], ...] = ("accuracy",)  # type: ignore[valid-type]
+    select: str = "accuracy"
+    keep: Literal["best", "last"] = "best"
+    batch_size: PositiveInt = 64
+
+    @model_validator(mode="after")
+    def _consistent(self) -> EvaluationSettings:
+        if len(set(self.metrics)) < len(self.metrics):
+            raise SettingError("metrics", f"{', '.join(self.metrics)} names one twice")
+        if self.select not in self.metrics:
+            raise SettingError("select", f'"{self.select}" is not one of metrics, {", ".join(self.metrics)}')
+        return self
+
+
+class CheckpointSettings(Block):
+    """`every`: a duration, null for none; `keep`: how many of the newest."""
+
+    every: Interval | None = "1ep"
+    keep: PositiveInt = 1
+
+
+if TYPE_CHECKING:
+    AnySchedule = Schedule
+    AnyOptimizer = OptimizerSettings
+    AnyTask = TextClassification
+else:
+
+    def _one_of(table: Mapping[str, type]) -> Any:
+        kinds = tuple(table.values())
+        return Annotated[Union[kinds], Discriminator("name")] if len(kinds) > 1 else kinds[0]  # noqa: UP007
+
+    AnySchedule, AnyOptimizer, AnyTask = _one_of(SCHEDULES), _one_of(OPTIMIZERS), _one_of(TASKS)
+
+
+class Recipe(Block):
+    """One fine-tuning run, complete and checked. Made by `load_recipe`."""
+
+    name: Annotated[str, Field(pattern=r"^[\w][\w.+-]*$")]
+    task: AnyTask = TASKS["text_classification"]()
+    model: ModelSource
+    data: Annotated[Annotated[FileData, Tag("files")] | Annotated[HubData, Tag("hub")], Discriminator(_data_kind)]
+    schedule: AnySchedule = SCHEDULES["cosine"]()  # type: ignore[call-arg]
+    optimizer: AnyOptimizer
+    training: TrainingSettings = TrainingSettings()
+    evaluation: EvaluationSettings = EvaluationSettings()
+    checkpoints: CheckpointSettings = CheckpointSettings()
+    output: str = "runs"
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the recipe as plain values, defaults included."""
+        return self.model_dump(mode="json")
+
+    def to_yaml(self) -> str:
+        """Returns YAML that `load_recipe` reads back as an equal recipe."""
+        return yaml.dump(self.to_dict(), Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+
+    def differences(self, other: Recipe) -> dict[str, tuple[Any, Any]]:
+        """Returns each dotted key whose value differs, with this recipe's value and the other's; None where absent."""
+        mine, theirs = _flatten(self.to_dict()), _flatten(other.to_dict())
+        return {
+            key: (mine.get(key), theirs.get(key))
+            for key in [*mine, *(key for key in theirs if key not in mine)]
+            if mine.get(key) != theirs.get(key)
+        }
+
+
+def _flatten(value: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, item in value.items():
+        if isinstance(item, dict):
+            flat |= _flatten(item, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = item
+    return flat
+
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes a text that `read_scalar` would take for something else."""
+
+
+def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.Node:
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=None if read_scalar(text) == text else '"')
+
+
+_Dumper.add_representer(str, _represent_text)

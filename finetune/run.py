@@ -1,0 +1,12 @@
+"""`accelerate launch finetune/run.py RECIPE [KEY=VALUE …]`: one recipe on the processes that Accelerate starts."""
+
+import sys
+from pathlib import Path
+
+# Python puts a script's own folder first on the path, where our modules would stand in for others of the same name.
+sys.path[0] = str(Path(__file__).resolve().parent.parent)
+
+from finetune.cli import main  # noqa: E402
+
+if __name__ == "__main__":
+    main(["run", *sys.argv[1:]])

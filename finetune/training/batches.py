@@ -1,0 +1,114 @@
+"""Training batches: the same global batches in the same order on any number of processes."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+Integers = np.ndarray[Any, np.dtype[np.int64]]
+
+BLOCK_BATCHES = 50
+
+
+class LengthGroupedBatches(Sampler[list[int]]):
+    """Batches of examples of similar length, shuffled, and this process's share of each.
+
+    An epoch is a permutation drawn from (seed, epoch). It is cut into blocks of 50 batches; within a block examples are
+    sorted by length and cut into batches; then all batches are shuffled, so that length says nothing about the phase of
+    the schedule. The n mod batch_size examples left over are a random draw and form the last, smaller batch.
+
+    Every batch is one update: process r of N takes, as micro-batch m of A, the examples (m·N + r), + A·N, + 2·A·N, … of
+    it, so sizes differ by one at most. A last batch of fewer than A·N examples repeats its first ones, as no
+    micro-batch may be empty.
+
+    `lengths`: shape (n,), tokens per example. Yields lists of row numbers, A per update.
+    """
+
+    def __init__(
+        self,
+        lengths: Integers,
+        *,
+        batch_size: int,
+        seed: int,
+        processes: int = 1,
+        rank: int = 0,
+        accumulation: int = 1,
+    ) -> None:
+        self._lengths = lengths
+        self._batch_size = batch_size
+        self._seed = seed
+        self._offset = rank
+        self._processes = processes
+        self._accumulation = accumulation
+        self._epoch = 0
+
+    @property
+    def updates_per_epoch(self) -> int:
+        """Updates in one pass over the data: ⌈n / batch_size⌉."""
+        return -(-len(self._lengths) // self._batch_size)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Makes `epoch`, counted from 0, the next to be drawn."""
+        self._epoch = epoch
+
+    def epoch_batches(self, epoch: int) -> list[Integers]:
+        """Returns the global batches of `epoch`, in order."""
+        generator = np.random.default_rng([self._seed, epoch])
+        order = generator.permutation(len(self._lengths))
+        whole = len(order) - len(order) % self._batch_size
+        batches: list[Integers] = []
+        for start in range(0, whole, BLOCK_BATCHES * self._batch_size):
+            block = order[start : min(start + BLOCK_BATCHES * self._batch_size, whole)]
+            block = block[np.argsort(self._lengths[block], kind="stable")]
+            batches += np.split(block, len(block) // self._batch_size)
+        batches = [batches[position] for position in generator.permutation(len(batches))]
+        return [*batches, order[whole:]] if whole < len(order) else batches
+
+    def fingerprint(self) -> str:
+        """Returns the SHA-256 of the first epoch's batches, which stand for all: each is drawn from (seed, epoch)."""
+        digest = hashlib.sha256()
+        for batch in self.epoch_batches(0):
+            digest.update(batch.astype("<i8").tobytes() + b"|")
+        return digest.hexdigest()
+
+    def __iter__(self) -> Iterator[list[int]]:
+        stride = self._processes * self._accumulation
+        for batch in self.epoch_batches(self._epoch):
+            filled = np.resize(batch, max(len(batch), stride))
+            for micro_batch in range(self._accumulation):
+                yield filled[micro_batch * self._processes + self._offset :: stride].tolist()
+
+    def __len__(self) -> int:
+        return self.updates_per_epoch * self._accumulation
+
+
+class TrainingLoader(DataLoader[Any]):
+    """A loader over `LengthGroupedBatches` that draws nothing from the global random state."""
+
+    def __init__(
+        self,
+        dataset: Dataset[Any],
+        batches: LengthGroupedBatches,
+        collator: Callable[[Any], Any],
+        *,
+        workers: int,
+        pin_memory: bool,
+    ) -> None:
+        super().__init__(
+            dataset,
+            batch_sampler=batches,
+            collate_fn=collator,
+            num_workers=workers,
+            pin_memory=pin_memory,
+            generator=torch.Generator(),
+        )
+        self._batches = batches
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by Trainer at the start of each epoch."""
+        self._batches.set_epoch(epoch)

@@ -1,0 +1,55 @@
+"""What a run ran on."""
+
+from __future__ import annotations
+
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from finetune.evaluation.record import Environment
+
+if TYPE_CHECKING:
+    from finetune.training.trainer import ScheduledTrainer
+
+DISTRIBUTIONS = ("finetune-schedules", "torch", "transformers", "accelerate", "datasets", "tokenizers", "numpy")
+
+
+def describe_environment(trainer: ScheduledTrainer) -> Environment:
+    """Returns the hardware, the versions and the precision in force for `trainer`."""
+    device = trainer.args.device
+    return Environment(
+        device=device.type,
+        hardware=torch.cuda.get_device_name(device) if device.type == "cuda" else describe_processor(),
+        processes=trainer.args.world_size,
+        threads=torch.get_num_threads(),
+        accumulation=trainer.args.gradient_accumulation_steps,
+        precision=effective_precision(trainer),
+        platform=platform.platform(),
+        versions={"python": platform.python_version()} | {name: _version(name) for name in DISTRIBUTIONS},
+    )
+
+
+def effective_precision(trainer: ScheduledTrainer) -> str:
+    """Returns the format in force, which Accelerate's own configuration can set against the recipe's."""
+    in_force: str = trainer.accelerator.mixed_precision
+    return "fp32" if in_force == "no" else in_force
+
+
+def _version(distribution: str) -> str:
+    try:
+        return version(distribution)
+    except PackageNotFoundError:  # run from a folder of sources
+        return "not installed"
+
+
+def describe_processor() -> str:
+    """Returns the name of the CPU and the number of its cores."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return f"{names[0]} ({len(names)} cores)" if names else platform.machine()

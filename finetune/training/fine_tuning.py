@@ -1,0 +1,269 @@
+"""One run from recipe to record."""
+
+from __future__ import annotations
+
+import shutil
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from transformers import PrinterCallback, TrainingArguments, set_seed
+
+from finetune.errors import RecordError
+from finetune.evaluation.record import (
+    HISTORY,
+    MODEL,
+    PREDICTIONS,
+    RECIPE,
+    RECORD,
+    Evaluated,
+    Results,
+    RunRecord,
+    SplitResult,
+    read_history,
+    read_record,
+    write_atomically,
+    write_record,
+)
+from finetune.metrics import load_metric
+from finetune.training.cadence import Cadence
+from finetune.training.clock import TrainingClock
+from finetune.training.environment import effective_precision
+from finetune.training.history import History, Row
+from finetune.training.layout import lay_out
+from finetune.training.material import RawData, read_data
+from finetune.training.plan import Plan, make_plan, show_plan
+from finetune.training.progress import RunProgress, say, say_table
+from finetune.training.recording import Finished, build_record, write_predictions
+from finetune.training.run_directory import CHECKPOINTS, claim, newest_checkpoint, run_directory
+from finetune.training.selection import Logits, Selection, load_weights, save_model, score
+from finetune.training.trainer import ScheduledTrainer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from finetune.recipe import Recipe
+
+
+def fine_tune(recipe: Recipe, *, source: Path, console: Console, repeat: bool = False) -> RunRecord:
+    """Runs `recipe`, read from the file `source`, and returns its record, which lies in `run_directory`.
+
+    A run already recorded on the same data is not run again unless `repeat`; one that was interrupted goes on from its
+    newest checkpoint. Under a launcher every process calls this; the main one writes and speaks. Raises FinetuneError
+    for whatever the recipe, the data, the model or the machine can't give, before training.
+    """
+    started = datetime.now(UTC)
+    run = run_directory(recipe, source=source)
+    layout = lay_out(batch_size=recipe.training.batch_size, largest_micro_batch=recipe.training.micro_batch_size)
+    console.quiet = console.quiet or not layout.is_main
+    data = read_data(recipe)
+    if not repeat and (run / RECORD).exists():
+        return _recorded(run, data, console)
+    if layout.is_main:
+        claim(run)
+    plan = make_plan(recipe, run=run, layout=layout, data=data)
+    return _Training(plan, console).run(started, resume=not repeat)
+
+
+def _recorded(run: Path, data: RawData, console: Console) -> RunRecord:
+    record = read_record(run)
+    was = {split: identity.fingerprint for split, identity in record.identity.data.items()}
+    changed = [split for split, fingerprint in data.fingerprints.items() if was.get(split) != fingerprint]
+    if changed:
+        raise RecordError(
+            f"{run}: recorded on other data: the {', '.join(changed)} split has changed since; give the recipe another "
+            "name or output to keep both, or pass --repeat to replace the record"
+        )
+    say(console, f"{run}: already recorded; --repeat runs it again")
+    show_results(record, console)
+    return record
+
+
+class _Training:
+    """The parts of one run, put together."""
+
+    def __init__(self, plan: Plan, console: Console) -> None:
+        recipe = plan.recipe
+        self.plan = plan
+        self.console = console
+        self.clock = TrainingClock()
+        self.progress = RunProgress(console)
+        self.metrics = [load_metric(name) for name in recipe.evaluation.metrics]
+        self.selection = Selection(
+            plan.material.splits["validation"],
+            task=recipe.task,
+            metrics=self.metrics,
+            select=recipe.evaluation.select,
+            keep=recipe.evaluation.keep,
+            save=lambda trainer: save_model(trainer, plan.run / MODEL),
+        )
+        self.trainer = ScheduledTrainer(
+            model=plan.loaded.model,
+            args=_arguments(plan),
+            schedule=recipe.schedule,
+            optimizer_settings=recipe.optimizer,
+            batches=plan.batches,
+            compute_loss_func=recipe.task.training_loss,
+            validate=self.selection.validate,
+            clock=self.clock,
+            data_collator=recipe.task.collator(plan.material.tokenizer),
+            train_dataset=plan.material.splits["train"],
+            processing_class=plan.material.tokenizer,
+        )
+        self.history = History(
+            plan.run / HISTORY if plan.layout.is_main else None,
+            clock=self.clock,
+            take_update=self.trainer.take_update,
+            mean_over_processes=self.trainer.mean_over_processes,
+            show=self.progress.show,
+        )
+        self.trainer.remove_callback(PrinterCallback)
+        self.trainer.add_callback(
+            Cadence(evaluate_every=plan.horizon.evaluate_every, save_every=plan.horizon.save_every)
+        )
+        self.trainer.add_callback(self.history)
+        self.trainer.add_callback(self.progress)
+
+    def run(self, started: datetime, *, resume: bool) -> RunRecord:
+        """Trains, keeps a model, reads the test split, and writes the record."""
+        plan, main = self.plan, self.plan.layout.is_main
+        checkpoint = newest_checkpoint(plan.run) if resume else None
+        step = int(checkpoint.name.rpartition("-")[2]) if checkpoint else 0
+        rows = [row for row in read_history(plan.run) if row["step"] <= step] if checkpoint else []
+        self.trainer.accelerator.wait_for_everyone()
+        if main:
+            _clear(plan, keep_checkpoints=checkpoint is not None)
+        show_plan(plan, self.console, precision=effective_precision(self.trainer), resumed_at=step)
+        self._train(checkpoint, rows)
+        results = None if self.history.diverged_at_step else self._conclude()
+        record = build_record(
+            Finished(
+                recipe=plan.recipe,
+                material=plan.material,
+                horizon=plan.horizon,
+                trainer=self.trainer,
+                history=self.history,
+                clock=self.clock,
+                started=started,
+                model=plan.model,
+                batches=plan.batches.fingerprint(),
+            ),
+            results,
+        )
+        if main:
+            write_record(plan.run, record)
+            shutil.rmtree(plan.run / CHECKPOINTS, ignore_errors=True)
+        show_results(record, self.console)
+        return record
+
+    def _train(self, checkpoint: Path | None, rows: list[Row]) -> None:
+        plan = self.plan
+        self.selection.resume(rows)
+        self.history.resume(rows)
+        # Dropout must differ between processes, and be the same however many runs this process made before.
+        set_seed(int(np.random.SeedSequence([plan.recipe.training.seed, plan.layout.rank]).generate_state(1)[0]))
+        self.clock.start(seconds=rows[-1]["seconds"] if rows else 0.0)
+        try:
+            self.trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        finally:
+            self.progress.stop()
+
+    def _conclude(self) -> Results:
+        """Keeps the best or the last model and evaluates it on every split but the one it was trained on."""
+        plan, last = self.plan, self.selection.last
+        assert last is not None  # noqa: S101 - the cadence evaluates after the last update
+        best = self.selection.best or last
+        keep = plan.recipe.evaluation.keep
+        kept = best if keep == "best" else last
+        if keep == "last" or self.selection.best is None:
+            save_model(self.trainer, plan.run / MODEL)
+        elif kept.step != last.step:
+            load_weights(self.trainer, plan.run / MODEL)
+        splits = {"validation": self._evaluate("validation", kept.logits)}
+        if "test" in plan.material.splits:
+            splits["test"] = self._evaluate("test", None)
+        return Results(
+            select=plan.recipe.evaluation.select,
+            kept=keep,
+            kept_step=kept.step,
+            splits=splits,
+            best=Evaluated(step=best.step, validation=dict(best.values)),
+            last=Evaluated(step=last.step, validation=dict(last.values)),
+        )
+
+    def _evaluate(self, name: str, logits: Logits | None) -> SplitResult:
+        split, task = self.plan.material.splits[name], self.plan.recipe.task
+        if logits is None:
+            logits = self.trainer.predict_split(split)
+        if self.plan.layout.is_main:
+            classes = self.plan.material.classes
+            columns = task.prediction_columns(logits, classes)
+            write_predictions(self.plan.run, name, columns=columns, labels=split.labels, classes=classes)
+        return score(task, self.metrics, logits, split.labels)
+
+
+def _clear(plan: Plan, *, keep_checkpoints: bool) -> None:
+    """Leaves nothing of an earlier run in the directory but what this one goes on from, and writes the recipe."""
+    run = plan.run
+    (run / RECORD).unlink(missing_ok=True)
+    shutil.rmtree(run / PREDICTIONS, ignore_errors=True)
+    if not keep_checkpoints:
+        for folder in (run / CHECKPOINTS, run / MODEL):
+            shutil.rmtree(folder, ignore_errors=True)
+    text = plan.recipe.to_yaml()
+    write_atomically(run / RECIPE, lambda path: path.write_text(text, encoding="utf-8"))
+
+
+def _arguments(plan: Plan) -> TrainingArguments:
+    training = plan.recipe.training
+    return TrainingArguments(
+        output_dir=str(plan.run / CHECKPOINTS),
+        use_cpu=plan.layout.device.type == "cpu",
+        max_steps=plan.horizon.total_steps,
+        per_device_train_batch_size=plan.layout.micro_batch_size,
+        per_device_eval_batch_size=plan.recipe.evaluation.batch_size,
+        gradient_accumulation_steps=plan.layout.accumulation,
+        learning_rate=plan.recipe.optimizer.learning_rate,
+        max_grad_norm=training.gradient_clipping or 0.0,
+        bf16=plan.precision == "bf16",
+        fp16=plan.precision == "fp16",
+        seed=training.seed,
+        eval_strategy="no",
+        save_strategy="no",
+        logging_strategy="no",
+        save_total_limit=plan.recipe.checkpoints.keep,
+        dataloader_num_workers=training.workers,
+        dataloader_pin_memory=plan.layout.device.type == "cuda",
+        remove_unused_columns=False,
+        label_names=["labels"],
+        # Its filter would replace a loss that isn't finite by the mean of those before.
+        logging_nan_inf_filter=False,
+        log_level="error",
+        disable_tqdm=True,
+        report_to="none",
+    )
+
+
+def show_results(record: RunRecord, console: Console) -> None:
+    """Prints what came of a run."""
+    if record.results is None:
+        say(console, f"  diverged: the loss was not finite at update {record.diverged_at_step}; lower the peak rate")
+        return
+    kept = f"the {record.results.kept} model, of update {record.results.kept_step}"
+    rows = []
+    for split, result in record.results.splits.items():
+        scores = ", ".join(
+            f"{name} {score.value:.4f} ± {score.standard_error:.4f}" for name, score in result.metrics.items()
+        )
+        rows.append((split, f"{scores} (value ± standard error over {result.count:,} examples)"))
+    timing = record.timing
+    rows.append(("kept", kept))
+    rows.append(
+        (
+            "time",
+            f"{timing.train_seconds:.1f} s of training at {timing.samples_per_second:.0f} samples/s, "
+            f"{timing.total_seconds:.1f} s in all",
+        )
+    )
+    say_table(console, rows)

@@ -1,0 +1,100 @@
+"""How a run is laid out over processes, accumulation and updates."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+import torch
+from accelerate.utils import parse_flag_from_env
+
+from finetune.errors import DeviceError, SettingError
+from finetune.recipe import Recipe
+from finetune.schedules import parse_duration
+
+
+@dataclass(frozen=True)
+class Layout:
+    """One global batch over `processes`, each taking `accumulation` micro-batches of at most `micro_batch_size`."""
+
+    processes: int
+    rank: int
+    device: torch.device
+    accumulation: int
+    micro_batch_size: int
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this is the process that speaks and writes."""
+        return self.rank == 0
+
+
+def lay_out(*, batch_size: int, largest_micro_batch: int | None) -> Layout:
+    """Returns the layout of a global batch over the processes that were launched.
+
+    Accumulates as few micro-batches as `largest_micro_batch` examples per process and step allow. Raises DeviceError
+    where a batch has too few examples for every process to have one in every micro-batch.
+    """
+    processes = int(os.environ.get("WORLD_SIZE", "1"))
+    if batch_size < processes:
+        raise DeviceError(
+            f"training.batch_size: {batch_size} can't be split over {processes} processes; it counts the examples of "
+            f"one update over all of them, so set it to {processes} or more, or launch fewer"
+        )
+    share = -(-batch_size // processes)
+    accumulation = 1 if largest_micro_batch is None else -(-share // largest_micro_batch)
+    if accumulation * processes > batch_size:
+        raise DeviceError(
+            f"training.micro_batch_size: {largest_micro_batch} cuts a batch of {batch_size} on {processes} processes "
+            f"into {accumulation * processes} parts, some of them empty; raise it, or batch_size"
+        )
+    return Layout(
+        processes=processes,
+        rank=int(os.environ.get("RANK", "0")),
+        device=_device(),
+        accumulation=accumulation,
+        micro_batch_size=-(-batch_size // (processes * accumulation)),
+    )
+
+
+def _device() -> torch.device:
+    if not parse_flag_from_env("ACCELERATE_USE_CPU"):
+        if torch.cuda.is_available():
+            return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+        if torch.backends.mps.is_available():
+            return torch.device("mps")
+    return torch.device("cpu")
+
+
+@dataclass(frozen=True)
+class Horizon:
+    """A run in updates. `evaluate_every`, `save_every`: None where only at the end, or never."""
+
+    total_steps: int
+    updates_per_epoch: int
+    evaluate_every: int | None
+    save_every: int | None
+
+
+def plan_horizon(recipe: Recipe, *, updates_per_epoch: int) -> Horizon:
+    """Turns the recipe's durations into updates; raises SettingError where the schedule doesn't fit the run."""
+    total = parse_duration(recipe.training.duration, field="training.duration").run_steps(
+        updates_per_epoch=updates_per_epoch
+    )
+
+    def every(value: int | str | None, field: str) -> int | None:
+        if value is None:
+            return None
+        duration = parse_duration(value, field=field)
+        return max(1, duration.steps(total_steps=total, updates_per_epoch=updates_per_epoch))
+
+    try:
+        recipe.schedule.resolve(total_steps=total, updates_per_epoch=updates_per_epoch)
+    except SettingError as error:
+        raise SettingError(f"schedule.{error.field}", error.problem) from error
+    return Horizon(
+        total_steps=total,
+        updates_per_epoch=updates_per_epoch,
+        evaluate_every=every(recipe.evaluation.every, "evaluation.every"),
+        save_every=every(recipe.checkpoints.every, "checkpoints.every"),
+    )

@@ -1,0 +1,122 @@
+"""What a run is about to do: everything that can be known, or can fail, before the first update."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from rich.console import Console
+
+from finetune.evaluation.record import ModelIdentity
+from finetune.training.batches import LengthGroupedBatches
+from finetune.training.layout import Horizon, Layout, plan_horizon
+from finetune.training.material import Material, RawData, describe_source, encode, pretrained_model
+from finetune.training.precision import Format, resolve_precision
+from finetune.training.progress import say, say_table
+from finetune.training.recording import weights_fingerprint
+
+if TYPE_CHECKING:
+    from finetune.recipe import Recipe
+    from finetune.tasks.pretrained import LoadedModel
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A run, ready to be trained into the directory `run`."""
+
+    recipe: Recipe
+    run: Path
+    layout: Layout
+    material: Material
+    loaded: LoadedModel
+    model: ModelIdentity
+    batches: LengthGroupedBatches
+    horizon: Horizon
+    precision: Format
+
+
+def make_plan(recipe: Recipe, *, run: Path, layout: Layout, data: RawData) -> Plan:
+    """Encodes the data, lays out the updates and loads the model, in the order of their cost.
+
+    Raises FinetuneError for whatever can't be had.
+    """
+    source = pretrained_model(recipe)
+    precision = resolve_precision(recipe.training.precision, layout.device)
+    material = encode(recipe, data)
+    batches = LengthGroupedBatches(
+        material.splits["train"].lengths,
+        batch_size=recipe.training.batch_size,
+        seed=recipe.training.seed,
+        processes=layout.processes,
+        rank=layout.rank,
+        accumulation=layout.accumulation,
+    )
+    horizon = plan_horizon(recipe, updates_per_epoch=batches.updates_per_epoch)
+    loaded = recipe.task.load_model(
+        source, classes=material.classes, tokenizer=material.tokenizer, seed=recipe.training.seed
+    )
+    model = ModelIdentity(
+        source=describe_source(recipe),
+        commit=loaded.commit,
+        architecture=type(loaded.model).__name__,
+        parameters=sum(parameter.numel() for parameter in loaded.model.parameters()),
+        new_tensors=list(loaded.new_tensors),
+        initial_weights=weights_fingerprint(loaded.model),
+    )
+    return Plan(recipe, run, layout, material, loaded, model, batches, horizon, precision)
+
+
+def show_plan(plan: Plan, console: Console, *, precision: str, resumed_at: int) -> None:
+    """Prints what is about to happen; `precision` is the one in force."""
+    recipe, horizon, layout, train = plan.recipe, plan.horizon, plan.layout, plan.material.splits["train"]
+    lengths = train.lengths
+    optimizer = recipe.optimizer
+    devices = f"{layout.processes} process{'es' if layout.processes > 1 else ''}"
+    say(console, f"{recipe.name}: {plan.model.source} on {_sizes(plan)}")
+    rows = [
+        ("classes", ", ".join(plan.material.classes)),
+        ("tokens", f"{lengths.mean():.0f} on average, {lengths.max()} at most; {_truncated(plan)}"),
+        ("model", f"{plan.model.architecture}, {plan.model.parameters / 1e6:.1f}M parameters; {_new_tensors(plan)}"),
+        ("schedule", ", ".join(f"{key} {value}" for key, value in recipe.schedule.to_dict().items() if key != "name")),
+        (
+            "optimizer",
+            f"{optimizer.name}, peak rate {optimizer.learning_rate:g}, weight decay {optimizer.weight_decay:g}",
+        ),
+        (
+            "batches",
+            f"{recipe.training.batch_size} = {devices} × {layout.accumulation} accumulated × {layout.micro_batch_size}",
+        ),
+        ("updates", f"{horizon.updates_per_epoch} an epoch, {horizon.total_steps} in all"),
+        ("precision", f"{precision} on {layout.device.type}{_threads(layout)}{_precision_note(plan, precision)}"),
+        ("output", str(plan.run)),
+    ]
+    if resumed_at:
+        rows.append(("resumed", f"after update {resumed_at}, from the checkpoint of an interrupted run"))
+    say_table(
+        console, [(name, f"{recipe.schedule.name}, {text}" if name == "schedule" else text) for name, text in rows]
+    )
+
+
+def _sizes(plan: Plan) -> str:
+    return ", ".join(f"{len(split):,} {name}" for name, split in plan.material.splits.items()) + " examples"
+
+
+def _truncated(plan: Plan) -> str:
+    count = sum(split.truncated for split in plan.material.splits.values())
+    total = sum(len(split) for split in plan.material.splits.values())
+    return f"{count:,} of {total:,} examples ({count / total:.1%}) cut to {plan.recipe.task.max_length}"
+
+
+def _new_tensors(plan: Plan) -> str:
+    new = plan.model.new_tensors
+    return f"new: {', '.join(new)}" if 0 < len(new) <= 4 else f"{len(new)} new tensors"
+
+
+def _threads(layout: Layout) -> str:
+    return f", {torch.get_num_threads()} threads a process" if layout.device.type == "cpu" else ""
+
+
+def _precision_note(plan: Plan, precision: str) -> str:
+    return f" (Accelerate's setting; the recipe asked for {plan.precision})" if precision != plan.precision else ""

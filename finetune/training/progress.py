@@ -1,0 +1,97 @@
+"""What a run shows while it goes: the plan, the progress, the result."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+PLAIN_LINES = 10
+
+
+def say(console: Console, text: str = "") -> None:
+    """Prints one line of plain text, neither wrapped nor coloured by its content."""
+    console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def say_table(console: Console, rows: Iterable[tuple[str, str]]) -> None:
+    """Prints name and text of each row in two columns."""
+    rows = list(rows)
+    width = max(len(name) for name, _ in rows)
+    for name, text in rows:
+        say(console, f"  {name:<{width}}  {text}")
+
+
+class RunProgress(TrainerCallback):
+    """A bar with the rate, the loss and the time left on a terminal; elsewhere about ten lines a run.
+
+    Evaluations are a line of their own in both.
+    """
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._bar = Progress(
+            TextColumn("  {task.description}"),
+            BarColumn(bar_width=30),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[figures]}"),
+            TimeRemainingColumn(compact=True),
+            TextColumn("left"),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+        )
+        self._total = 0
+        self._shown = 0
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        self._total, self._shown = state.max_steps, state.global_step
+        self._task = self._bar.add_task("updates", total=self._total, completed=self._shown, figures="")
+        self._bar.start()
+
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        self._bar.stop()
+
+    def stop(self) -> None:
+        """Clears the bar, also after an error."""
+        self._bar.stop()
+
+    def show(self, row: dict[str, Any]) -> None:
+        """Shows one row of the history."""
+        if "evaluation" in row:
+            self._show_evaluation(row)
+            return
+        figures = f"rate {max(row['rates'].values()):.2e}  loss {_number(row['loss'])}"
+        self._bar.update(self._task, completed=row["step"], figures=figures)
+        due = row["step"] - self._shown >= self._total / PLAIN_LINES or row["step"] == self._total
+        if not self._console.is_terminal and due:
+            self._shown = row["step"]
+            say(self._console, f"  {self._position(row)}  {figures}  {_clock(self._seconds_left(row))} left")
+
+    def _show_evaluation(self, row: dict[str, Any]) -> None:
+        scores = "  ".join(f"{name} {_number(value)}" for name, value in row["evaluation"].items())
+        say(self._console, f"  {self._position(row)}  validation: {scores}")
+
+    def _position(self, row: dict[str, Any]) -> str:
+        return f"{row['step']:>{len(str(self._total))}}/{self._total}  epoch {row['epoch']:.2f}"
+
+    def _seconds_left(self, row: dict[str, Any]) -> float:
+        step, seconds = int(row["step"]), float(row["seconds"])
+        return seconds / max(step, 1) * (self._total - step)
+
+
+def _number(value: float | None) -> str:
+    return "not finite" if value is None else f"{value:.4f}"
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

@@ -1,0 +1,59 @@
+"""Where a run writes, and what it finds there."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from finetune.errors import RecordError
+
+if TYPE_CHECKING:
+    from finetune.recipe import Recipe
+
+CHECKPOINTS = "checkpoints"
+
+
+def run_directory(recipe: Recipe, *, source: Path) -> Path:
+    """Returns OUTPUT/RECIPE/SCHEDULE-OPTIMIZER-lrPEAK-seedN-HASH for `recipe`, read from the file `source`.
+
+    The hash is over everything in the recipe but its output, with paths taken relative to the recipe's folder: the
+    same recipe has the same name on another machine, and another recipe has another.
+    """
+    content = recipe.to_dict()
+    content.pop("output")
+    folder = source.resolve().parent
+    text = json.dumps(_relative(content, folder), sort_keys=True)
+    digest = hashlib.sha256(text.encode()).hexdigest()[:8]
+    peak = f"{recipe.optimizer.learning_rate:g}"
+    name = f"{recipe.schedule.name}-{recipe.optimizer.name}-lr{peak}-seed{recipe.training.seed}-{digest}"
+    return Path(recipe.output) / recipe.name / name
+
+
+def _relative(value: Any, folder: Path) -> Any:
+    if isinstance(value, dict):
+        return {key: _relative(item, folder) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_relative(item, folder) for item in value]
+    if isinstance(value, str) and value.startswith("/"):
+        return os.path.relpath(value, folder)
+    return value
+
+
+def claim(run: Path) -> None:
+    """Makes the directory `run`; raises RecordError where it can't be made or written to."""
+    probe = run / f".{os.getpid()}.probe"
+    try:
+        run.mkdir(parents=True, exist_ok=True)
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise RecordError(f"{run}: can't be written to ({error.strerror}); set output to a folder that can") from error
+
+
+def newest_checkpoint(run: Path) -> Path | None:
+    """Returns the checkpoint of `run` made last, of those written to their end."""
+    complete = [path.parent for path in (run / CHECKPOINTS).glob("checkpoint-*/trainer_state.json")]
+    return max(complete, key=lambda path: int(path.name.rpartition("-")[2]), default=None)

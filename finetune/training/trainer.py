@@ -1,0 +1,128 @@
+"""transformers' Trainer with our schedules, optimizers and batches, measured update by update."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from transformers import Trainer
+
+from finetune.schedules import ScheduleMixin
+from finetune.tasks.pretrained import quiet_transformers
+from finetune.training.batches import TrainingLoader
+from finetune.training.clock import TrainingClock
+from finetune.training.parameter_groups import decay_groups
+from finetune.training.random_state import preserved_random_state
+
+if TYPE_CHECKING:
+    from finetune.optimizers import OptimizerSettings
+    from finetune.tasks.encoding import EncodedSplit
+    from finetune.training.batches import LengthGroupedBatches
+
+
+@dataclass(frozen=True)
+class Update:
+    """What one update was made with, this process's part, as scalars still on the device.
+
+    `loss`: sum over micro-batches; its mean over processes is the mean over the batch's examples. `gradient_norm`: of
+    the whole batch, before clipping.
+    """
+
+    loss: torch.Tensor
+    gradient_norm: torch.Tensor
+
+
+class ScheduledTrainer(ScheduleMixin, Trainer):
+    """A Trainer whose batches are given, whose optimizer is described, and whose evaluations leave no trace.
+
+    `validate` is called whenever an evaluation is due and returns its metrics. The random state after it, and after
+    `predict_split`, is what it was before.
+    """
+
+    def __init__(
+        self,
+        *args: Any,
+        optimizer_settings: OptimizerSettings,
+        batches: LengthGroupedBatches,
+        validate: Callable[[ScheduledTrainer], dict[str, float]],
+        clock: TrainingClock,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(*args, **kwargs)
+        self._optimizer_settings = optimizer_settings
+        self._batches = batches
+        self._validate = validate
+        self._clock = clock
+        self._loss: torch.Tensor | None = None
+        self._gradient_norm: torch.Tensor | None = None
+
+    def create_optimizer(self, model: torch.nn.Module | None = None) -> torch.optim.Optimizer:
+        """Builds the described optimizer over the groups "decay" and "no_decay", once."""
+        if self.optimizer is None:
+            trained: Any = self.model if model is None else model
+            groups = decay_groups(
+                trained,
+                weight_decay=self._optimizer_settings.weight_decay,
+                decayed=set(self.get_decay_parameter_names(trained)),
+            )
+            self.optimizer = self._optimizer_settings.build(groups)
+        optimizer: torch.optim.Optimizer = self.optimizer
+        return optimizer
+
+    def get_train_dataloader(self) -> TrainingLoader:
+        """Returns a loader that Accelerate must not shard: each process already draws its own share."""
+        dataset: Any = self.train_dataset
+        return TrainingLoader(
+            dataset,
+            self._batches,
+            self.data_collator,
+            workers=self.args.dataloader_num_workers,
+            pin_memory=self.args.device.type == "cuda",
+        )
+
+    def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
+        """Trainer's own, with the loss kept for `take_update`, unsynchronised."""
+        loss: torch.Tensor = super().training_step(*args, **kwargs)
+        self._loss = loss if self._loss is None else self._loss + loss
+        return loss
+
+    def _get_grad_norm(self, *args: Any, **kwargs: Any) -> Any:
+        norm = super()._get_grad_norm(*args, **kwargs)  # type: ignore[no-untyped-call]
+        self._gradient_norm = torch.as_tensor(norm)
+        return norm
+
+    def take_update(self) -> Update:
+        """Returns the measurements of the update just made, and forgets them."""
+        assert self._loss is not None and self._gradient_norm is not None  # noqa: S101, PT018 - set in every update
+        update = Update(self._loss, self._gradient_norm)
+        self._loss = self._gradient_norm = None
+        return update
+
+    def mean_over_processes(self, values: torch.Tensor) -> torch.Tensor:
+        """Returns the mean of each process's `values`; every process must call it."""
+        mean: torch.Tensor = self.accelerator.reduce(values, "mean")
+        return mean
+
+    def _evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
+        with self._clock.paused():
+            metrics = self._validate(self)
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
+
+    def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
+        with self._clock.paused(), quiet_transformers():
+            super()._save_checkpoint(*args, **kwargs)
+
+    def predict_split(self, split: EncodedSplit) -> np.ndarray[Any, Any]:
+        """Returns the logits of every example, in the order the split was read in; every process gets all of them."""
+        ordered = split.sorted_by_length()
+        with preserved_random_state():
+            output = self.evaluation_loop(
+                self.get_test_dataloader(ordered), description="Prediction", prediction_loss_only=False
+            )
+        logits = np.empty_like(output.predictions)
+        logits[ordered.rows] = output.predictions
+        return logits

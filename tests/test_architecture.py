@@ -1,0 +1,88 @@
+"""The house: which part may import which, and what is not loaded before it is needed."""
+
+import ast
+import subprocess
+import sys
+from importlib.metadata import packages_distributions
+from pathlib import Path
+
+import pytest
+
+import finetune
+
+PACKAGE = Path(finetune.__file__).parent
+
+# Each part, and the parts it may import. Nothing imports cli but run; nothing imports run.
+ARROWS = {
+    "errors": set(),
+    "schedules": {"errors"},
+    "optimizers": {"errors"},
+    "metrics": {"errors"},
+    "data": {"errors"},
+    "tasks": {"errors"},
+    "recipe": {"errors", "schedules", "optimizers", "metrics", "tasks"},
+    "evaluation": {"errors"},
+    "training": {"errors", "schedules", "optimizers", "metrics", "data", "tasks", "recipe", "evaluation"},
+    "cli": {"errors", "recipe", "training", "evaluation"},
+    "run": {"cli"},
+}
+
+
+def part_of(path):
+    return path.relative_to(PACKAGE).with_suffix("").parts[0]
+
+
+def imported_parts(path):
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom):
+            names = [node.module or ""]
+        elif isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        else:
+            continue
+        yield from (name.split(".")[1] for name in names if name.startswith("finetune."))
+
+
+SOURCES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports_follow_the_arrows(path):
+    part = part_of(path)
+    assert set(imported_parts(path)) - {part} <= ARROWS[part]
+
+
+def test_no_module_has_the_name_of_a_library():
+    # `python finetune/run.py` puts finetune/ first on the path, where a module would be taken for the library.
+    ours = {part_of(path) for path in SOURCES}
+    assert ours.isdisjoint(set(packages_distributions()) | set(sys.stdlib_module_names))
+
+
+@pytest.mark.parametrize("name", finetune.__all__)
+def test_every_public_name_can_be_had(name):
+    assert getattr(finetune, name).__name__ == name
+
+
+def test_an_unknown_name_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
+        _ = finetune.nothing
+
+
+@pytest.mark.parametrize(
+    "statement", ["import finetune", "import finetune.schedules", "import finetune.recipe", "import finetune.cli"]
+)
+def test_importing_loads_none_of_the_heavy_libraries(statement):
+    heavy = "{'torch', 'transformers', 'datasets', 'accelerate', 'evaluate', 'sklearn', 'pyarrow', 'pandas', 'numpy'}"
+    code = f"{statement}; import sys; print(sorted({heavy} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_help_loads_no_torch():
+    code = (
+        "import sys\nfrom finetune.cli import main\n"
+        "try: main(['--help'])\n"
+        "except SystemExit as end: print(end.code, 'torch' in sys.modules, 'numpy' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "0 False False"
