@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,42 +17,76 @@ if TYPE_CHECKING:
 
 
 def _read_csv(path: Path) -> pyarrow.Table:
+    import pyarrow
     from pyarrow import csv
 
-    delimiter = "\t" if path.suffix == ".tsv" else ","
-    return csv.read_csv(
-        path,
-        parse_options=csv.ParseOptions(delimiter=delimiter, newlines_in_values=True),
-        convert_options=csv.ConvertOptions(strings_can_be_null=False),
-    )
+    def read(types: Mapping[str, pyarrow.DataType]) -> pyarrow.Table:
+        return csv.read_csv(
+            path,
+            parse_options=csv.ParseOptions(
+                delimiter="\t" if path.suffix.lower() == ".tsv" else ",", newlines_in_values=True
+            ),
+            convert_options=csv.ConvertOptions(column_types=types, null_values=[""], strings_can_be_null=False),
+        )
 
-
-def _read_json_lines(path: Path) -> pyarrow.Table:
-    from pyarrow import json as arrow_json
-
-    return arrow_json.read_json(path, parse_options=arrow_json.ParseOptions(newlines_in_values=True))
+    table = read({})
+    for field in table.schema:
+        if pyarrow.types.is_binary(field.type):
+            raise ValueError(f'column "{field.name}" is not UTF-8 text; save the file as UTF-8')
+    # What arrow takes for dates and times was text.
+    temporal = {field.name: pyarrow.string() for field in table.schema if pyarrow.types.is_temporal(field.type)}
+    return read(temporal) if temporal else table
 
 
 def _read_json(path: Path) -> pyarrow.Table:
     import pyarrow
 
     text = path.read_text(encoding="utf-8-sig")
-    if not text.lstrip().startswith("["):
-        return _read_json_lines(path)
-    return pyarrow.Table.from_pylist(json.loads(text))
+    rows = json.loads(text) if text.lstrip().startswith("[") else list(_objects(text))
+    for number, row in enumerate(rows, start=1):
+        if not isinstance(row, dict):
+            raise ValueError(f"row {number:,} is {json.dumps(row)[:40]}, not an object")
+    names = dict.fromkeys(name for row in rows for name in row)
+    columns = {}
+    for name in names:
+        try:
+            columns[name] = pyarrow.array([row.get(name) for row in rows])
+        except pyarrow.ArrowException as error:
+            raise ValueError(f'the values of "{name}" are of several types: {error}') from error
+    return pyarrow.table(columns)
+
+
+def _objects(text: str) -> Iterator[Any]:
+    """Yields the JSON values of `text`, one after the other, with white space in between."""
+    decoder, visible, place = json.JSONDecoder(), re.compile(r"\S"), 0
+    while found := visible.search(text, place):
+        value, place = decoder.raw_decode(text, found.start())
+        yield value
 
 
 def _read_parquet(path: Path) -> pyarrow.Table:
+    import pyarrow
     from pyarrow import parquet
 
-    return parquet.read_table(path)
+    table = parquet.read_table(path)
+    fields = [field.with_type(_plain(field.type)) for field in table.schema]
+    return table.cast(pyarrow.schema(fields, metadata=table.schema.metadata))
+
+
+def _plain(kind: pyarrow.DataType) -> pyarrow.DataType:
+    """Returns the type without its encoding: what pandas writes for a categorical or a text column."""
+    from pyarrow import string, types
+
+    if types.is_dictionary(kind):
+        return _plain(kind.value_type)
+    return string() if types.is_large_string(kind) or types.is_string_view(kind) else kind
 
 
 READERS: dict[str, Callable[[Path], pyarrow.Table]] = {
     ".csv": _read_csv,
     ".tsv": _read_csv,
     ".json": _read_json,
-    ".jsonl": _read_json_lines,
+    ".jsonl": _read_json,
     ".parquet": _read_parquet,
 }
 
@@ -76,22 +111,37 @@ def read_file(path: Path) -> Dataset:
         if len(set(names)) < len(names):
             raise DataError(f"{path}: column names are repeated: {', '.join(names)}")
         return Dataset(table)
-    except (pyarrow.ArrowException, ValueError, TypeError, AttributeError, OSError) as error:
-        raise DataError(f"{path}: can't be read as {path.suffix[1:]}: {str(error).splitlines()[0]}") from error
+    except (pyarrow.ArrowException, ValueError, OSError) as error:
+        raise DataError(f"{path}: can't be read as {path.suffix[1:]}: {_first_line(error)}") from error
+
+
+def _first_line(error: Exception) -> str:
+    text = str(error).strip()
+    return text.splitlines()[0] if text else type(error).__name__
 
 
 def load_files(files: Mapping[Any, Sequence[Path]]) -> dict[str, Dataset]:
-    """Returns split ▶ rows of its files, one after the other. Raises DataError as `read_file` does."""
+    """Returns split ▶ rows of its files, one after the other.
+
+    Raises DataError as `read_file` does, and where the files of a split differ in their columns or in a column's type.
+    """
     from datasets import concatenate_datasets
 
     splits = {}
     for split, paths in files.items():
         parts = [read_file(path) for path in paths]
+        columns = parts[0].column_names
+        for path, part in zip(paths, parts, strict=True):
+            if set(part.column_names) != set(columns):
+                raise DataError(
+                    f"{path}: its columns are {', '.join(part.column_names)}; those of {paths[0]} are "
+                    f"{', '.join(columns)}: the files of one split ({split}) must agree"
+                )
         try:
-            splits[split] = concatenate_datasets(parts) if len(parts) > 1 else parts[0]
+            splits[split] = concatenate_datasets(parts)
         except ValueError as error:
             names = ", ".join(map(str, paths))
-            raise DataError(f"{names}: the columns of the {split} files don't agree: {error}") from error
+            raise DataError(f"{names}: the files of the {split} split differ in type: {_first_line(error)}") from error
     return splits
 
 
@@ -122,15 +172,14 @@ def load_hub(
 
 
 def _why_not_from_hub(error: Exception) -> str:
-    from huggingface_hub import constants
+    from huggingface_hub import is_offline_mode
 
-    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    if constants.is_offline_mode():
+    if is_offline_mode():
         return (
             "not in the local cache, and HF_HUB_OFFLINE=1 keeps the Hub out of reach: unset it, fill the cache on a "
-            f"machine with a connection, or give local data under data.files ({reason})"
+            f"machine with a connection, or give local data under data.files ({_first_line(error)})"
         )
-    return f"can't be loaded from the Hub: {reason}"
+    return f"can't be loaded from the Hub: {_first_line(error)}"
 
 
 def fingerprint(dataset: Dataset, columns: Sequence[str]) -> str:

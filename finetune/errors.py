@@ -12,19 +12,15 @@ class FinetuneError(Exception):
 
 
 class SettingError(FinetuneError, ValueError):
-    """A setting whose value breaks a rule; `field` is the name of the setting it belongs to, as in a recipe."""
+    """A setting whose value breaks a rule: `field` is its name, as in a recipe; `problem` the message without it."""
 
     def __init__(self, field: str, problem: str) -> None:
-        super().__init__(problem)
+        super().__init__(field, problem)  # both in args, so that pickle can carry it between processes
         self.field = field
+        self.problem = problem
 
     def __str__(self) -> str:
-        return f"{self.field}: {self.args[0]}"
-
-    @property
-    def problem(self) -> str:
-        """The message without the field's name in front."""
-        return str(self.args[0])
+        return f"{self.field}: {self.problem}"
 
 
 class RecipeError(FinetuneError):

@@ -11,103 +11,18 @@ from pathlib import Path
 
 import pytest
 
-GOOD = [
-    "brilliant",
-    "charming",
-    "clever",
-    "delightful",
-    "funny",
-    "graceful",
-    "moving",
-    "rich",
-    "superb",
-    "tender",
-    "thrilling",
-    "warm",
-]
-BAD = ["awful", "bland", "boring", "clumsy", "dreary", "dull", "empty", "hollow", "lazy", "stale", "tedious", "weak"]
-NEUTRAL = [
-    "a",
-    "about",
-    "actor",
-    "after",
-    "all",
-    "an",
-    "and",
-    "as",
-    "at",
-    "before",
-    "but",
-    "camera",
-    "cast",
-    "character",
-    "city",
-    "comedy",
-    "day",
-    "director",
-    "drama",
-    "ending",
-    "every",
-    "family",
-    "film",
-    "for",
-    "friend",
-    "from",
-    "has",
-    "in",
-    "into",
-    "is",
-    "it",
-    "its",
-    "life",
-    "long",
-    "many",
-    "movie",
-    "music",
-    "new",
-    "night",
-    "of",
-    "old",
-    "on",
-    "one",
-    "plot",
-    "role",
-    "scene",
-    "screen",
-    "script",
-    "second",
-    "sequel",
-    "so",
-    "some",
-    "sound",
-    "stage",
-    "star",
-    "story",
-    "street",
-    "than",
-    "that",
-    "the",
-    "their",
-    "then",
-    "there",
-    "this",
-    "through",
-    "time",
-    "to",
-    "town",
-    "two",
-    "version",
-    "war",
-    "way",
-    "which",
-    "while",
-    "with",
-    "without",
-    "writer",
-    "year",
-    "young",
-]
-SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+# Tests never reach the Hub; this must be set before huggingface_hub is imported.
+os.environ["HF_HUB_OFFLINE"] = "1"
+
+SPECIAL = "[PAD] [UNK] [CLS] [SEP] [MASK]"
+GOOD = "brilliant charming clever delightful funny graceful moving rich superb tender thrilling warm"
+BAD = "awful bland boring clumsy dreary dull empty hollow lazy stale tedious weak"
+NEUTRAL = (
+    "a about actor after all an and as at before but camera cast character city comedy day director drama ending "
+    "every family film for friend from has in into is it its life long many movie music new night of old on one plot "
+    "role scene screen script second sequel so some sound stage star story street than that the their then there this "
+    "through time to town two version war way which while with without writer year young"
+)
 
 
 def pytest_collection_modifyitems(items):
@@ -120,11 +35,11 @@ def sentences():
 
     def make(count, seed):
         draw = random.Random(seed)
+        telling, neutral = (BAD.split(), GOOD.split()), NEUTRAL.split()
         rows = []
         for idx in range(count):
             label, length = draw.randrange(2), draw.randint(3, 30)
-            telling = draw.choices((BAD, GOOD)[label], k=max(1, length // 2))
-            words = telling + draw.choices(NEUTRAL, k=length - len(telling))
+            words = draw.choices(telling[label], k=length // 2) + draw.choices(neutral, k=length - length // 2)
             draw.shuffle(words)
             rows.append({"idx": idx, "sentence": " ".join(words), "label": label})
         return rows
@@ -140,7 +55,7 @@ def save_model():
         import torch
         from transformers import BertConfig, BertModel, BertTokenizerFast
 
-        words = SPECIAL + GOOD + BAD + NEUTRAL
+        words = f"{SPECIAL} {GOOD} {BAD} {NEUTRAL}".split()
         tokenizer = BertTokenizerFast(vocab={word: number for number, word in enumerate(words)})
         tokenizer.model_max_length = positions
         config = BertConfig(
@@ -252,9 +167,9 @@ def _cache_glue(home, sentences):
 
 @pytest.fixture(scope="session")
 def hub_cache(tmp_path_factory, save_model, sentences):
-    """An HF_HOME that holds google-bert/bert-base-uncased (a tiny encoder) and nyu-mll/glue's sst2 (its test unlabelled).
+    """An HF_HOME with google-bert/bert-base-uncased (a tiny encoder for up to 128 tokens) and nyu-mll/glue's sst2.
 
-    A process reads it with HF_HOME set to it and HF_HUB_OFFLINE=1.
+    As in the real one, no example of sst2's test split has a label. A process reads it with HF_HOME set to it.
     """
     home = tmp_path_factory.mktemp("hf_home")
     _cache_model(home, save_model)

@@ -41,4 +41,6 @@ class MatthewsCorrelation(Metric):
     formula: ClassVar[str] = "(c·s − Σ pₖtₖ) / √((s² − Σ pₖ²)(s² − Σ tₖ²)), Gorodkin 2004 for several classes"
 
     def value(self, predictions: Labels, references: Labels) -> float:
+        if (references == references[0]).all():
+            return 0.0  # as scikit-learn has it, but without its warning
         return float(scikit.matthews_corrcoef(references, predictions))

@@ -9,7 +9,7 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from finetune.errors import RecipeError, did_you_mean
-from finetune.recipe.merging import NAMED, merged, normalized
+from finetune.recipe.merging import NAMED, merged, named, normalized
 from finetune.recipe.nodes import Node, Place, Problem, parse
 from finetune.recipe.problems import report, translate
 from finetune.recipe.schema import Recipe
@@ -27,7 +27,7 @@ def load_recipe(path: Path | str, overrides: Sequence[str] = ()) -> Recipe:
     over, override_problems = _read_overrides(overrides)
     problems += override_problems
     if isinstance(root.value, dict):
-        root = merged(root, over)
+        root = Node(named(merged(root, over)).value, root.place)
         root.value.setdefault("name", Node(path.stem, root.place))
         # What is wrong in YAML already has its problem; a value put in its place would only add others.
         unsure = {problem.path.partition(".")[0] for problem in problems}

@@ -17,6 +17,10 @@ NAMED: dict[str, dict[str, type]] = {"schedule": {**SCHEDULES}, "optimizer": {**
 _SHORT_FORMS = {**dict.fromkeys(NAMED, "name"), "model": "hub"}
 
 
+# The name of a block that doesn't say one.
+DEFAULT_NAMES = {"schedule": "cosine", "task": "text_classification"}
+
+
 def settings_of(kind: type) -> list[str]:
     """Returns the names of the settings that a class of one of the tables has."""
     return [field.name for field in fields(kind)]
@@ -97,6 +101,16 @@ def _inherited(base: dict[str, Node], child: dict[str, Node], block: str) -> dic
         if "files" in child and "files" not in base:
             return {}
     return base
+
+
+def named(root: Node) -> Node:
+    """Returns the recipe's tree with the default name in each block that has settings but no name."""
+    blocks = dict(root.value)
+    for block, name in DEFAULT_NAMES.items():
+        node = blocks.get(block)
+        if node is not None and isinstance(node.value, dict) and "name" not in node.value:
+            blocks[block] = Node({"name": Node(name, node.place), **node.value}, node.place)
+    return Node(blocks, root.place)
 
 
 def _changes(base: dict[str, Node], child: dict[str, Node], key: str) -> bool:

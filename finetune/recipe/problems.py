@@ -98,7 +98,7 @@ def _unknown_key(path: Path, root: Node) -> str:
     known = _known_keys(path[:-1], root)
     hint = OUR_NAMES.get(key)
     own = ".".join(map(str, path))
-    if hint and own not in hint:
+    if hint and hint.partition(":")[0] != own:
         return f"unknown key; here it is {hint}"
     return f"unknown key{did_you_mean(key, known) or '; it can be ' + ', '.join(known)}"
 
@@ -173,5 +173,6 @@ def _order(place: Place, title: str) -> tuple[bool, bool, str, int]:
 def _where(place: Place, title: str) -> str:
     if place.override is not None:
         return f"override {place.override}: "
-    file = "" if place.file == title else f"{place.file}:"
-    return f"{file}{place.line}: " if place.line else f"{file} " if file else ""
+    file = [] if place.file == title else [place.file]
+    line = [str(place.line)] if place.line else []
+    return f"{':'.join([*file, *line])}: " if file or line else ""

@@ -131,6 +131,8 @@ class EvaluationSettings(Block):
 
     @model_validator(mode="after")
     def _consistent(self) -> EvaluationSettings:
+        if not self.metrics:
+            raise SettingError("metrics", f"names none; there are {', '.join(METRICS)}")
         if len(set(self.metrics)) < len(self.metrics):
             raise SettingError("metrics", f"{', '.join(self.metrics)} names one twice")
         if self.select not in self.metrics:

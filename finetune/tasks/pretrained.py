@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub import hf_hub_download
 from transformers import AutoConfig, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
@@ -43,23 +44,30 @@ class Pretrained:
                 f"{folder}: holds no weights: {' or '.join(WEIGHTS)} is needed (pickled weights aren't read)"
             )
 
+    def commit(self) -> str | None:
+        """Returns the commit that the repository's files in the cache are of; None for a folder."""
+        if self.local:
+            return None
+        path = hf_hub_download(self.location, "config.json", revision=self.revision)
+        return Path(path).parent.name
+
     @contextmanager
     def reading(self, what: str) -> Iterator[dict[str, Any]]:
         """Yields the keywords for `from_pretrained`; turns its many errors into one ModelError."""
         try:
             with quiet_transformers():
                 yield {"revision": self.revision or "main", "trust_remote_code": False}
-        except (OSError, ValueError, RuntimeError, ImportError, KeyError) as error:
+        except Exception as error:
             raise ModelError(f"{self.location}: {self._why_not(what, error)}") from error
 
     def _why_not(self, what: str, error: Exception) -> str:
         from huggingface_hub import is_offline_mode
 
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        if not self.local and is_offline_mode():
+        if not self.local and is_offline_mode() and isinstance(error, OSError):
             return (
                 f"the {what} isn't in the local cache, and HF_HUB_OFFLINE=1 keeps the Hub out of reach: unset it, "
-                "fill the cache on a machine with a connection, or give a local folder as model.path"
+                f"fill the cache on a machine with a connection, or give a local folder as model.path ({reason})"
             )
         return f"the {what} can't be loaded: {reason}"
 
@@ -79,13 +87,28 @@ def quiet_transformers() -> Iterator[None]:
 
 
 def load_tokenizer(source: Pretrained, *, max_length: int) -> PreTrainedTokenizerBase:
-    """Returns the tokenizer; raises ModelError where there is none, or the model can't take `max_length` tokens."""
+    """Returns the tokenizer, with a padding token.
+
+    Raises ModelError where there is none, it has more tokens than the model, or the model can't take `max_length`.
+    """
     with source.reading("tokenizer") as keywords:
         tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(source.location, **keywords)
         config = AutoConfig.from_pretrained(source.location, **keywords)
+    # Where the files are missing, transformers 5 returns a tokenizer of nothing but special tokens.
+    if set(tokenizer.get_vocab()) <= set(tokenizer.all_special_tokens):
+        raise ModelError(f"{source.location}: holds no vocabulary; is its tokenizer.json missing?")
+    embedded = getattr(config, "vocab_size", None) or len(tokenizer)
+    if len(tokenizer) > embedded:
+        raise ModelError(
+            f"{source.location}: its tokenizer has {len(tokenizer):,} tokens, but its model only {embedded:,}; "
+            "they don't belong together"
+        )
     longest = min(tokenizer.model_max_length, getattr(config, "max_position_embeddings", None) or max_length)
     if max_length > longest:
-        raise ModelError(f"{source.location}: takes {longest} tokens at most; set task.max_length to {longest} or less")
+        raise ModelError(
+            f"{source.location}: takes {longest} tokens at most, not {max_length}; set task.max_length to {longest} "
+            "or less"
+        )
     if tokenizer.pad_token_id is None:
         if tokenizer.eos_token_id is None:
             raise ModelError(
@@ -105,10 +128,10 @@ class LoadedModel:
 
 
 def load_model(auto_class: Any, source: Pretrained, *, seed: int, **config: Any) -> LoadedModel:
-    """Returns the pretrained model under a head initialised from `seed`.
+    """Returns the pretrained model under a head initialised from `seed`; sets the global seeds to it.
 
-    Raises ModelError where there are no weights, or where they fit so little of the model that most of the encoder
-    would start at random, which usually means the wrong folder.
+    Raises ModelError where the weights can't be read, or lack a tensor of the encoder (a pooler apart, which not every
+    pretraining has) or hold it in another shape, so that it would start at random.
     """
     from transformers import set_seed
 
@@ -123,12 +146,13 @@ def load_model(auto_class: Any, source: Pretrained, *, seed: int, **config: Any)
             ignore_mismatched_sizes=True,
             output_loading_info=True,
         )
-    mismatched = {entry[0] if isinstance(entry, tuple) else entry for entry in report["mismatched_keys"]}
-    new = sorted({*report["missing_keys"], *mismatched})
-    tensors = len(model.state_dict())
-    if len(new) > tensors / 2:
+    new = sorted({*report["missing_keys"], *(name for name, *_ in report["mismatched_keys"])})
+    encoder = [name for name in model.state_dict() if name.startswith(f"{model.base_model_prefix}.")]
+    random = [name for name in new if name in encoder and "pooler" not in name]
+    if random:
         raise ModelError(
-            f"{source.location}: its weights fit {tensors - len(new)} of the {tensors} tensors of a "
-            f"{type(model).__name__}; is this the right model?"
+            f"{source.location}: its weights lack {len(random)} of the {len(encoder)} tensors of the encoder of "
+            f"{type(model).__name__}, or hold them in another shape; the first is {random[0]}; is this the right "
+            "model, and the config.json of these weights?"
         )
-    return LoadedModel(model, tuple(new), getattr(model.config, "_commit_hash", None))
+    return LoadedModel(model, tuple(new), source.commit())

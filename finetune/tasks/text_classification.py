@@ -51,22 +51,23 @@ class TextClassification:
     def read(self, splits: Mapping[str, Dataset]) -> tuple[tuple[str, ...], dict[str, LabelledTexts]]:
         """Returns the class names, and split ▶ its examples with labels as positions in those names.
 
-        The names come from the label column's own (a ClassLabel feature), else from the values in `splits["train"]`,
-        sorted. Raises DataError for a missing column, an empty split, nulls, texts that aren't text, labels that aren't
-        classes, a single class, and a label that training never has.
+        The names are those of the train split's label column (a ClassLabel feature), else its values, sorted. A
+        ClassLabel of another split is matched by name, whatever its order. Raises DataError for a missing column, an
+        empty split, an empty cell, texts that aren't text, labels that aren't classes, a single class, and a label that
+        is none of the classes.
         """
         for split, dataset in splits.items():
             _check_columns(split, dataset, self.columns)
-        classes = _classes(splits["train"], self.label)
-        numbers = {value: number for number, value in enumerate(classes.values)}
+        labels = {split: _labels(split, dataset, self.label) for split, dataset in splits.items()}
+        classes = _classes(splits["train"], self.label, labels["train"])
         examples = {}
         for split, dataset in splits.items():
             examples[split] = LabelledTexts(
                 texts=_texts(split, dataset, self.text),
                 pairs=None if self.text_pair is None else _texts(split, dataset, self.text_pair),
-                labels=_label_numbers(split, dataset, self.label, numbers),
+                labels=_numbers(split, self.label, labels[split], list(classes)),
             )
-        return classes.names, examples
+        return tuple(classes.values()), examples
 
     def encode(self, examples: LabelledTexts, tokenizer: PreTrainedTokenizerBase) -> EncodedSplit:
         """Returns the examples tokenised and cut to `max_length`."""
@@ -145,74 +146,82 @@ class TextClassification:
         return columns | {f"probability_{name}": probabilities[:, number] for number, name in enumerate(classes)}
 
 
-@dataclass(frozen=True)
-class _Classes:
-    """The classes of a label column: the values that stand for them, and their names, in order."""
-
-    values: tuple[Any, ...]
-    names: tuple[str, ...]
-
-
 def _check_columns(split: str, dataset: Dataset, columns: Sequence[str]) -> None:
+    if len(dataset) == 0:
+        raise DataError(f"the {split} split is empty")
     for column in columns:
         if column not in dataset.column_names:
             raise DataError(
                 f'the {split} split has no column "{column}"; it has '
                 f"{', '.join(dataset.column_names)}{did_you_mean(column, dataset.column_names)}"
             )
-    if len(dataset) == 0:
-        raise DataError(f"the {split} split is empty")
-    for column in columns:
-        nulls = [row for row, value in enumerate(_values(dataset, column)) if value is None]
-        if nulls:
-            raise DataError(
-                f'column "{column}" of the {split} split has {len(nulls):,} nulls, the first in row {nulls[0] + 1:,}: '
-                "fill or remove them"
-            )
 
 
-def _values(dataset: Dataset, column: str) -> list[Any]:
-    # Dataset's own decoding turns nothing into None that isn't, but is slower by an order of magnitude.
+def _values(split: str, dataset: Dataset, column: str, *, empty: Sequence[Any] = (None,)) -> list[Any]:
+    """Returns the column as plain values, a ClassLabel's by their names; raises DataError where one is in `empty`."""
+    # Dataset's own decoding gives the same values, slower by an order of magnitude.
     values: list[Any] = dataset.with_format("arrow")[:][column].to_pylist()
-    return values
+    missing = [row for row, value in enumerate(values, start=1) if value in empty]
+    if missing:
+        raise DataError(
+            f'column "{column}" of the {split} split is empty in {_rows(len(missing))}, the first of them row '
+            f"{missing[0]:,}: fill or remove them"
+        )
+    names = getattr(dataset.features[column], "names", None)
+    if names is None:
+        return values
+    return [names[value] if 0 <= value < len(names) else value for value in values]
+
+
+def _rows(count: int) -> str:
+    return f"{count:,} row{'s' * (count > 1)}"
+
+
+def _kind(dataset: Dataset, column: str) -> str:
+    return str(getattr(dataset.features[column], "dtype", dataset.features[column]))
 
 
 def _texts(split: str, dataset: Dataset, column: str) -> list[str]:
-    dtype = str(getattr(dataset.features[column], "dtype", dataset.features[column]))
-    if dtype not in {"string", "large_string"}:
-        raise DataError(f'column "{column}" of the {split} split holds {dtype}, not text')
-    return _values(dataset, column)
+    values = _values(split, dataset, column)
+    if _kind(dataset, column) not in {"string", "large_string"}:
+        raise DataError(f'column "{column}" of the {split} split holds {_kind(dataset, column)}, not text')
+    return values
 
 
-def _classes(dataset: Dataset, column: str) -> _Classes:
-    from datasets import ClassLabel
-
-    feature = dataset.features[column]
-    if isinstance(feature, ClassLabel):
-        return _Classes(tuple(range(len(feature.names))), tuple(feature.names))
-    kind = str(getattr(feature, "dtype", feature))
+def _labels(split: str, dataset: Dataset, column: str) -> list[Any]:
+    values = _values(split, dataset, column, empty=(None, ""))
+    kind = _kind(dataset, column)
     if not (kind in {"string", "large_string", "bool"} or kind.startswith(("int", "uint"))):
         raise DataError(
-            f'column "{column}" of the train split holds {kind}; classes are whole numbers, true/false or strings'
+            f'column "{column}" of the {split} split holds {kind}; classes are whole numbers, true/false or strings'
         )
-    values = tuple(sorted(set(_values(dataset, column))))
-    if len(values) < 2:
-        raise DataError(f'column "{column}" of the train split has only one class ({values[0]!r}); two are needed')
-    return _Classes(values, tuple(str(value).lower() if isinstance(value, bool) else str(value) for value in values))
+    return values
 
 
-def _label_numbers(split: str, dataset: Dataset, column: str, numbers: Mapping[Any, int]) -> list[int]:
-    values = _values(dataset, column)
-    unknown = [(row, value) for row, value in enumerate(values) if value not in numbers]
-    if unknown:
-        row, value = unknown[0]
-        why = (
-            "it has no labels (-1), so it can't be scored: leave the split out"
-            if all(value == -1 for _, value in unknown)
-            else f"training never has it; the classes are {', '.join(map(str, list(numbers)[:20]))}"
-        )
+def _classes(dataset: Dataset, column: str, labels: Sequence[Any]) -> dict[Any, str]:
+    """Returns each class's value in the label column ▶ its name, in the order of the classes' numbers."""
+    known = getattr(dataset.features[column], "names", None)
+    classes = {
+        value: str(value).lower() if isinstance(value, bool) else str(value) for value in known or sorted(set(labels))
+    }
+    if len(classes) < 2:
+        raise DataError(f'column "{column}" of the train split has only one class, {labels[0]!r}; two are needed')
+    return classes
+
+
+def _numbers(split: str, column: str, labels: Sequence[Any], classes: Sequence[Any]) -> list[int]:
+    numbers = {value: number for number, value in enumerate(classes)}
+    unknown = [(row, value) for row, value in enumerate(labels, start=1) if value not in numbers]
+    if not unknown:
+        return [numbers[value] for value in labels]
+    if all(value == -1 for value in labels):
         raise DataError(
-            f'column "{column}" of the {split} split holds {value!r} in row {row + 1:,} '
-            f"({len(unknown):,} such rows): {why}"
+            f'column "{column}" of the {split} split is -1 in every row: it has no labels, so it can\'t be scored; '
+            "leave the split out"
         )
-    return [numbers[value] for value in values]
+    row, value = unknown[0]
+    choices = ", ".join(map(repr, classes[:20])) + (", …" if len(classes) > 20 else "")
+    raise DataError(
+        f'column "{column}" of the {split} split holds {value!r} in row {row:,} ({_rows(len(unknown))} of this kind in '
+        f"all), which is no class of the train split; those are {choices}"
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -36,7 +37,14 @@ from finetune.training.material import RawData, read_data
 from finetune.training.plan import Plan, make_plan, show_plan
 from finetune.training.progress import RunProgress, say, say_table
 from finetune.training.recording import Finished, build_record, write_predictions
-from finetune.training.run_directory import CHECKPOINTS, claim, newest_checkpoint, run_directory
+from finetune.training.run_directory import (
+    CHECKPOINTS,
+    claim,
+    newest_checkpoint,
+    read_fingerprints,
+    run_directory,
+    write_fingerprints,
+)
 from finetune.training.selection import Logits, Selection, load_weights, save_model, score
 from finetune.training.trainer import ScheduledTrainer
 
@@ -60,24 +68,31 @@ def fine_tune(recipe: Recipe, *, source: Path, console: Console, repeat: bool = 
     data = read_data(recipe)
     if not repeat and (run / RECORD).exists():
         return _recorded(run, data, console)
+    checkpoint = None if repeat else newest_checkpoint(run)
+    if checkpoint is not None:
+        _refuse_other_data(run, read_fingerprints(run), data)
     if layout.is_main:
         claim(run)
     plan = make_plan(recipe, run=run, layout=layout, data=data)
-    return _Training(plan, console).run(started, resume=not repeat)
+    return _Training(plan, console).run(started, checkpoint)
 
 
 def _recorded(run: Path, data: RawData, console: Console) -> RunRecord:
     record = read_record(run)
     was = {split: identity.fingerprint for split, identity in record.identity.data.items()}
-    changed = [split for split, fingerprint in data.fingerprints.items() if was.get(split) != fingerprint]
-    if changed:
-        raise RecordError(
-            f"{run}: recorded on other data: the {', '.join(changed)} split has changed since; give the recipe another "
-            "name or output to keep both, or pass --repeat to replace the record"
-        )
+    _refuse_other_data(run, was, data)
     say(console, f"{run}: already recorded; --repeat runs it again")
     show_results(record, console)
     return record
+
+
+def _refuse_other_data(run: Path, was: Mapping[str, str], data: RawData) -> None:
+    changed = [split for split, fingerprint in data.fingerprints.items() if was.get(split) != fingerprint]
+    if changed:
+        raise RecordError(
+            f"{run}: made on other data: the {', '.join(changed)} split has changed since; give the recipe another "
+            "name or output to keep both, or pass --repeat to begin anew"
+        )
 
 
 class _Training:
@@ -125,10 +140,9 @@ class _Training:
         self.trainer.add_callback(self.history)
         self.trainer.add_callback(self.progress)
 
-    def run(self, started: datetime, *, resume: bool) -> RunRecord:
-        """Trains, keeps a model, reads the test split, and writes the record."""
+    def run(self, started: datetime, checkpoint: Path | None) -> RunRecord:
+        """Trains, on from `checkpoint` if there is one, keeps a model, reads the test split, and writes the record."""
         plan, main = self.plan, self.plan.layout.is_main
-        checkpoint = newest_checkpoint(plan.run) if resume else None
         step = int(checkpoint.name.rpartition("-")[2]) if checkpoint else 0
         rows = [row for row in read_history(plan.run) if row["step"] <= step] if checkpoint else []
         self.trainer.accelerator.wait_for_everyone()
@@ -211,13 +225,14 @@ def _clear(plan: Plan, *, keep_checkpoints: bool) -> None:
     if not keep_checkpoints:
         for folder in (run / CHECKPOINTS, run / MODEL):
             shutil.rmtree(folder, ignore_errors=True)
+    write_fingerprints(run, {split: identity.fingerprint for split, identity in plan.material.identities.items()})
     text = plan.recipe.to_yaml()
     write_atomically(run / RECIPE, lambda path: path.write_text(text, encoding="utf-8"))
 
 
 def _arguments(plan: Plan) -> TrainingArguments:
     training = plan.recipe.training
-    return TrainingArguments(
+    arguments = TrainingArguments(
         output_dir=str(plan.run / CHECKPOINTS),
         use_cpu=plan.layout.device.type == "cpu",
         max_steps=plan.horizon.total_steps,
@@ -243,6 +258,9 @@ def _arguments(plan: Plan) -> TrainingArguments:
         disable_tqdm=True,
         report_to="none",
     )
+    # Without a launcher Trainer would spread each batch over all visible GPUs by DataParallel.
+    arguments._n_gpu = min(arguments.n_gpu, 1)
+    return arguments
 
 
 def show_results(record: RunRecord, console: Console) -> None:

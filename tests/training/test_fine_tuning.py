@@ -16,6 +16,7 @@ from finetune.metrics import load_metric
 from finetune.recipe import load_recipe
 from finetune.schedules import make_schedule
 from finetune.training import fine_tuning
+from finetune.training.selection import Selection
 from finetune.training.trainer import ScheduledTrainer
 
 BRIEF = ("training.duration=6", "evaluation.every=null", "checkpoints.every=null")
@@ -219,16 +220,13 @@ def test_a_recorded_run_is_not_run_again(train, monkeypatch):
 
 def test_a_recorded_run_on_data_that_has_changed_is_refused(train, small_recipe):
     train(*BRIEF)
-    recipe = yaml.safe_load(small_recipe.read_text())
-    path = small_recipe.parent / recipe["data"]["files"]["validation"]
-    original = path.read_text()
-    lines = original.splitlines(keepends=True)
-    try:
-        path.write_text("".join(lines[1:]))
-        with pytest.raises(RecordError, match="the validation split has changed since"):
-            train(*BRIEF)
-    finally:
-        path.write_text(original)
+    _drop_last_line(small_recipe.parent / "validation.jsonl")
+    with pytest.raises(RecordError, match="the validation split has changed since"):
+        train(*BRIEF)
+
+
+def _drop_last_line(path):
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[:-1]))
 
 
 def test_a_run_that_diverges_stops_and_says_so(train):
@@ -270,6 +268,18 @@ def test_an_interrupted_run_goes_on_from_its_checkpoint_bit_for_bit(train, monke
     strip = [{key: row[key] for key in ("step", "rates", "loss")} for row in updates(run)]
     assert strip == [{key: row[key] for key in ("step", "rates", "loss")} for row in history]
     assert not (run / "checkpoints").exists()
+
+
+def test_an_interrupted_run_does_not_go_on_with_other_data(train, small_recipe, monkeypatch):
+    def interrupt(self, *args, **kwargs):
+        raise _InterruptedError
+
+    monkeypatch.setattr(Selection, "validate", interrupt)
+    with pytest.raises(_InterruptedError):
+        train("checkpoints.every=5")
+    _drop_last_line(small_recipe.parent / "train.csv")
+    with pytest.raises(RecordError, match="the train split has changed since"):
+        train("checkpoints.every=5")
 
 
 def test_the_plan_and_the_results_are_shown(train):

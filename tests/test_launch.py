@@ -1,0 +1,146 @@
+"""The commands of the README as a user types them, under `accelerate launch`, on one process and on two."""
+
+import json
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow.parquet
+import pytest
+
+from finetune.evaluation.record import find_runs, read_history, read_record
+
+ROOT = Path(__file__).parents[1]
+BIN = Path(sys.executable).parent
+
+pytestmark = pytest.mark.slow
+
+
+def launch(command, *, environment=None, cwd=ROOT):
+    """Runs a shell-like command line with this environment's programs first on the path."""
+    words = shlex.split(command)
+    variables = {}
+    while "=" in words[0]:
+        name, _, value = words.pop(0).partition("=")
+        variables[name] = value
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("ACCELERATE_", "OMP_"))}
+    return subprocess.run(
+        words,
+        cwd=cwd,
+        env=clean
+        | {"PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}", "HF_HUB_OFFLINE": "1"}
+        | variables
+        | (environment or {}),
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+
+
+def launch_line(config):
+    """Returns the launch line that a configuration's header gives."""
+    header = (ROOT / "accelerate_configs" / f"{config}.yaml").read_text(encoding="utf-8")
+    (line,) = [line.partition("Run:")[2].strip() for line in header.splitlines() if line.startswith("# Run:")]
+    return line
+
+
+def updates(run):
+    return [row for row in read_history(run) if "rates" in row]
+
+
+@pytest.fixture(scope="session")
+def run_bert_sst2(hub_cache, tmp_path_factory):
+    """Runs recipes/bert_sst2.yaml by a launch line against the prepared cache; returns its record and directory."""
+
+    def run(line, *overrides):
+        output = tmp_path_factory.mktemp("runs")
+        done = launch(
+            " ".join([line.replace("minilm_reviews", "bert_sst2"), f"output={output}", *overrides]),
+            environment={"HF_HOME": str(hub_cache)},
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        (place,) = find_runs([output])
+        return read_record(place), place, done.stdout
+
+    return run
+
+
+def test_bert_sst2_runs_word_for_word_as_the_readme_gives_it(run_bert_sst2):
+    line = "accelerate launch finetune/run.py recipes/bert_sst2.yaml"
+    assert line in (ROOT / "README.md").read_text(encoding="utf-8")
+    record, run, out = run_bert_sst2(line)
+    assert record.status == "finished"
+    assert record.identity.classes == ["negative", "positive"]
+    assert record.identity.model.source == "google-bert/bert-base-uncased"
+    assert record.identity.model.commit == "0123456789abcdef0123456789abcdef01234567"
+    assert (record.schedule.updates_per_epoch, record.schedule.total_steps) == (7, 21)
+    config = json.loads((run / "model" / "config.json").read_text())
+    assert config["id2label"] == {"0": "negative", "1": "positive"}
+    assert "bert_sst2: google-bert/bert-base-uncased on 200 train, 60 validation examples" in out
+
+
+def test_two_processes_apply_the_rates_of_one(run_bert_sst2):
+    one, one_run, _ = run_bert_sst2(launch_line("cpu"), "training.precision=fp32")
+    two, two_run, out = run_bert_sst2(launch_line("cpu_2_processes"), "training.precision=fp32")
+    assert (one.environment.processes, two.environment.processes) == (1, 2)
+    assert two.schedule == one.schedule
+    assert [row["rates"] for row in updates(two_run)] == [row["rates"] for row in updates(one_run)]
+    assert two.identity == one.identity
+    assert out.count("7 an epoch, 21 in all") == 1
+
+
+def test_two_processes_compute_the_losses_and_predictions_of_one(small_recipe, tiny_model, tmp_path):
+    """Without dropout, which draws anew in each process, only the order of additions differs."""
+    config = json.loads((tiny_model / "config.json").read_text())
+    config |= {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    model = tmp_path / "steady"
+    shutil.copytree(tiny_model, model)
+    (model / "config.json").write_text(json.dumps(config))
+    runs = {}
+    for name, line in (("cpu", launch_line("cpu")), ("cpu_2_processes", launch_line("cpu_2_processes"))):
+        line = line.replace("recipes/minilm_reviews.yaml", str(small_recipe))
+        done = launch(f"{line} output={tmp_path / name} model.path={model} training.batch_size=18")
+        assert done.returncode == 0, done.stdout + done.stderr
+        (runs[name],) = find_runs([tmp_path / name])
+    one, two = runs.values()
+    assert [row["loss"] for row in updates(two)] == pytest.approx([row["loss"] for row in updates(one)], rel=1e-3)
+    assert [row["gradient_norm"] for row in updates(two)] == pytest.approx(
+        [row["gradient_norm"] for row in updates(one)], rel=2e-2
+    )
+    for split in ("validation", "test"):
+        tables = [pyarrow.parquet.read_table(run / "predictions" / f"{split}.parquet") for run in (one, two)]
+        assert tables[0].column("row").to_pylist() == tables[1].column("row").to_pylist() == list(range(60))
+        assert tables[0].column("label").to_pylist() == tables[1].column("label").to_pylist()
+        assert tables[1].column("probability_positive").to_pylist() == pytest.approx(
+            tables[0].column("probability_positive").to_pylist(), abs=1e-2
+        )
+
+
+@pytest.mark.parametrize("config", ["cpu", "cpu_2_processes"])
+def test_bad_input_gives_one_message(config, small_recipe):
+    line = launch_line(config).replace("recipes/minilm_reviews.yaml", str(small_recipe))
+    done = launch(f"{line} task.text=sentense")
+    assert done.returncode != 0
+    assert done.stderr.count("finetune: ") == 1
+    assert 'has no column "sentense"' in done.stderr
+
+
+def test_run_py_alone_exits_with_2(small_recipe):
+    done = launch(f"python finetune/run.py {small_recipe} schedule=stp")
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+
+
+def test_finetune_run_is_the_same_as_run_py(small_recipe, tmp_path):
+    for name, command in (("a", "finetune run"), ("b", "python finetune/run.py")):
+        done = launch(f"{command} {small_recipe} output={tmp_path / name} training.duration=4")
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert done.stderr == ""
+    (a,), (b,) = find_runs([tmp_path / "a"]), find_runs([tmp_path / "b"])
+    assert a.name == b.name
+    assert read_record(a).results == read_record(b).results
+    assert read_record(a).schedule == read_record(b).schedule
