@@ -11,23 +11,26 @@ from rich.table import Table
 
 from finetune.evaluation.comparison import Comparison, Row
 
+_UNLIMITED = 10_000
+
 
 def print_comparison(comparison: Comparison, console: Console) -> None:
     """Prints the rows of `comparison`, what the figures are, and its cautions."""
     metric, split = comparison.metric, comparison.split
     others = list(comparison.rows[0].others)
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    table.add_column("schedule", overflow="fold")
-    for key in others:
-        table.add_column(key, overflow="fold")
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
+    for key in ["schedule", *others]:
+        table.add_column(key, no_wrap=True)
     headings = ["runs", f"{split} {metric}"]
     headings += ["validation"] if split == "test" else []
-    for heading in [*headings, "at update", "train s", "samples/s"]:
+    for heading in [*headings, "update", "train s", "samples/s"]:
         table.add_column(heading, justify="right", no_wrap=True)
     for row in comparison.rows:
         cells = _cells(comparison, row) if row.finished else iter(["diverged"])
         table.add_row(row.label, *(_plain(row.others[key]) for key in others), str(len(row.records)), *cells)
-    console.print(table)
+    # Where the window is narrower than the table, it wraps whole lines: a cell cut short could be misread.
+    table.width = console.measure(table, options=console.options.update(max_width=_UNLIMITED)).maximum
+    console.print(table, crop=False)
     lines = [f"{row.label}: {row.schedule}" for row in comparison.rows]
     for line in [*lines, "", _legend(comparison), *comparison.cautions]:
         console.print(line, markup=False, highlight=False)
@@ -58,8 +61,8 @@ def _legend(comparison: Comparison) -> str:
     kinds = " or ".join(form for form in forms if form)
     judged = f"{comparison.split} {comparison.metric}: {comparison.count:,} examples, {kinds}"
     if comparison.split == "validation":
-        return f"{judged}; at update: where it was best."
-    return f"{judged}, read once by each kept model; validation: the best {comparison.metric}, at update."
+        return f"{judged}; update: where it was best."
+    return f"{judged}, read once by each kept model; validation: the best {comparison.metric}, at that update."
 
 
 def _plain(value: object) -> str:

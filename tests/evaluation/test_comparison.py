@@ -110,6 +110,12 @@ def test_the_table_shows_several_runs_with_their_range(make_record):
     assert "0.8500 [0.8000–0.9000]" in text
 
 
+def test_a_narrow_window_cuts_no_cell(make_record):
+    records = [make_record(seed=seed, accuracy=0.80 + seed / 10) for seed in range(2)]
+    row = next(line for line in printed(only(records), width=40).splitlines() if "0.8500" in line)
+    assert row.startswith("cosine") and "0.8500 [0.8000–0.9000]" in row
+
+
 def test_timings_are_medians(make_record):
     text = printed(only([make_record(seed=seed, seconds=seconds) for seed, seconds in enumerate((90.0, 100.0, 500.0))]))
     assert "100.0" in text
