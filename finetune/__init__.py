@@ -13,10 +13,11 @@ if TYPE_CHECKING:
     from finetune.evaluation.comparison import compare
     from finetune.evaluation.record import RunRecord, read_record
     from finetune.recipe import Recipe, load_recipe
-    from finetune.schedules import ScheduleMixin, make_schedule, make_scheduler
+    from finetune.schedules import CooldownOnRequest, ScheduleMixin, make_schedule, make_scheduler, register_schedule
     from finetune.training import fine_tune
 
 _HOMES = {
+    "CooldownOnRequest": "finetune.schedules",
     "FinetuneError": "finetune.errors",
     "Recipe": "finetune.recipe",
     "RunRecord": "finetune.evaluation.record",
@@ -27,9 +28,11 @@ _HOMES = {
     "make_schedule": "finetune.schedules",
     "make_scheduler": "finetune.schedules",
     "read_record": "finetune.evaluation.record",
+    "register_schedule": "finetune.schedules",
 }
 
 __all__ = [
+    "CooldownOnRequest",
     "FinetuneError",
     "Recipe",
     "RunRecord",
@@ -40,6 +43,7 @@ __all__ = [
     "make_schedule",
     "make_scheduler",
     "read_record",
+    "register_schedule",
 ]
 
 

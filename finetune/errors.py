@@ -3,7 +3,10 @@
 The command line prints the message and exits with code 2; a library user catches `FinetuneError`.
 """
 
-from collections.abc import Collection
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from difflib import get_close_matches
 
 
@@ -20,7 +23,46 @@ class SettingError(FinetuneError, ValueError):
         self.problem = problem
 
     def __str__(self) -> str:
-        return f"{self.field}: {self.problem}"
+        return f"{self.field}: {self.problem}" if self.field else self.problem
+
+    @property
+    def all(self) -> tuple[SettingError, ...]:
+        """Each problem by itself: this one, unless it stands for several."""
+        return (self,)
+
+    def within(self, block: str) -> SettingError:
+        """Returns the same problem of a setting in the block called `block`."""
+        return SettingError(f"{block}.{self.field}" if self.field else block, self.problem)
+
+
+class SettingErrors(SettingError):  # noqa: N818 - a plural
+    """Several settings that break rules; `field` and `problem` are those of the first."""
+
+    def __init__(self, errors: Sequence[SettingError]) -> None:
+        super().__init__(errors[0].field, errors[0].problem)
+        self.args = (tuple(errors),)
+
+    def __str__(self) -> str:
+        return "; ".join(map(str, self.all))
+
+    @property
+    def all(self) -> tuple[SettingError, ...]:
+        """Each problem by itself."""
+        errors: tuple[SettingError, ...] = self.args[0]
+        return errors
+
+    def within(self, block: str) -> SettingError:
+        """Returns the same problems of settings in the block called `block`."""
+        return SettingErrors([error.within(block) for error in self.all])
+
+
+@contextmanager
+def settings_within(block: str) -> Iterator[None]:
+    """Puts `block` before the setting that a SettingError on its way out names."""
+    try:
+        yield
+    except SettingError as error:
+        raise error.within(block) from error
 
 
 class RecipeError(FinetuneError):
@@ -37,6 +79,10 @@ class ModelError(FinetuneError):
 
 class RecordError(FinetuneError):
     """A run directory that can't be written, or a record that can't be read."""
+
+
+class ResumeError(FinetuneError):
+    """A run that was saved under another schedule, horizon or peak than it is to be gone on with."""
 
 
 class DeviceError(FinetuneError):

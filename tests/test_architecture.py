@@ -16,6 +16,7 @@ PACKAGE = Path(finetune.__file__).parent
 ARROWS = {
     "errors": set(),
     "schedules": {"errors"},
+    "figures": {"errors"},
     "optimizers": {"errors"},
     "metrics": {"errors"},
     "data": {"errors"},
@@ -23,7 +24,7 @@ ARROWS = {
     "recipe": {"errors", "schedules", "optimizers", "metrics", "tasks"},
     "evaluation": {"errors"},
     "training": {"errors", "schedules", "optimizers", "metrics", "data", "tasks", "recipe", "evaluation"},
-    "cli": {"errors", "recipe", "training", "evaluation"},
+    "cli": {"errors", "schedules", "figures", "recipe", "training", "evaluation"},
     "run": {"cli"},
 }
 

@@ -153,6 +153,9 @@ def _cautions(rows: Sequence[Row], split: str) -> Iterable[str]:
             )
     for what, values in _unshared(rows):
         yield f"The rows don't share {what}: {', '.join(sorted(values))}."
+    cooled = [row.label for row in rows if any(record.schedule.cooldown for record in row.records)]
+    if cooled:
+        yield f"{', '.join(cooled)}: cooled down on request, and so not the schedule alone."
     if split == "validation":
         yield "There is no test split: scores are of the split that chose the model, and so too high."
     diverged = {row.label: row.diverged for row in rows if row.diverged}

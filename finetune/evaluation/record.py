@@ -85,9 +85,10 @@ class GroupRates(_Part):
 
 
 class ScheduleRecord(_Part):
-    """The schedule over a run of `total_steps` updates."""
+    """The schedule over a run of `total_steps` updates; `cooldown`: one that was asked for on the way."""
 
     settings: dict[str, Any]
+    cooldown: dict[str, Any] | None = None
     total_steps: int
     updates_per_epoch: int
     groups: list[GroupRates]

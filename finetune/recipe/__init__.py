@@ -2,5 +2,6 @@
 
 from finetune.recipe.loading import load_recipe
 from finetune.recipe.schema import FileData, HubData, Recipe
+from finetune.recipe.specs import read_schedule
 
-__all__ = ["FileData", "HubData", "Recipe", "load_recipe"]
+__all__ = ["FileData", "HubData", "Recipe", "load_recipe", "read_schedule"]

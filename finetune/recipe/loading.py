@@ -11,15 +11,17 @@ from pydantic import ValidationError
 from finetune.errors import RecipeError, did_you_mean
 from finetune.recipe.merging import NAMED, merged, named, normalized
 from finetune.recipe.nodes import Node, Place, Problem, parse
+from finetune.recipe.plugins import run_plugins
 from finetune.recipe.problems import report, translate
 from finetune.recipe.schema import Recipe
 
 
-def load_recipe(path: Path | str, overrides: Sequence[str] = ()) -> Recipe:
+def load_recipe(path: Path | str, overrides: Sequence[str] = (), *, allow_plugins: bool = False) -> Recipe:
     """Returns the recipe in the file `path`, its bases and `overrides` ("schedule.gamma=0.5") applied.
 
     Paths of inputs are relative to the file they are written in, in an override to the current directory, and absolute
-    in the result. Raises RecipeError, which lists every problem with its file and line.
+    in the result. The files that it names under `plugins` are run, if
+    `allow_plugins`. Raises RecipeError, which lists every problem with its file and line.
     """
     path = Path(path)
     title = str(path)
@@ -29,8 +31,11 @@ def load_recipe(path: Path | str, overrides: Sequence[str] = ()) -> Recipe:
     if isinstance(root.value, dict):
         root = Node(named(merged(root, over)).value, root.place)
         root.value.setdefault("name", Node(path.stem, root.place))
+        problems += run_plugins(root.value.get("plugins"), allowed=allow_plugins)
         # What is wrong in YAML already has its problem; a value put in its place would only add others.
         unsure = {problem.path.partition(".")[0] for problem in problems}
+        if "plugins" in unsure:
+            unsure.add("schedule")
         try:
             recipe = Recipe.model_validate_json(json.dumps(root.plain()))
         except ValidationError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -10,12 +11,12 @@ from typing import Any
 from finetune.optimizers import OPTIMIZERS
 from finetune.recipe.nodes import Node
 from finetune.schedules import SCHEDULES
+from finetune.schedules.base import TELLING
 from finetune.tasks import TASKS
 
 # Blocks whose name chooses a class, and the tables it chooses from.
-NAMED: dict[str, dict[str, type]] = {"schedule": {**SCHEDULES}, "optimizer": {**OPTIMIZERS}, "task": {**TASKS}}
+NAMED: dict[str, Mapping[str, type]] = {"schedule": SCHEDULES, "optimizer": OPTIMIZERS, "task": TASKS}
 _SHORT_FORMS = {**dict.fromkeys(NAMED, "name"), "model": "hub"}
-
 
 # The name of a block that doesn't say one.
 DEFAULT_NAMES = {"schedule": "cosine", "task": "text_classification"}
@@ -23,19 +24,22 @@ DEFAULT_NAMES = {"schedule": "cosine", "task": "text_classification"}
 
 def settings_of(kind: type) -> list[str]:
     """Returns the names of the settings that a class of one of the tables has."""
-    return [field.name for field in fields(kind)]
+    return ["name", *(field.name for field in fields(kind) if field.name != "name")]
 
 
 def normalized(root: Node, folder: Path) -> Node:
     """Returns the recipe's tree with short forms written out and the paths of inputs absolute, from `folder`.
 
-    `schedule: step` means `schedule: {name: step}`, `model: x` means `model: {hub: x}`, and one file a list of one.
+    `schedule: step` means `schedule: {name: step}`, `schedule: {phases: …}` has the name phases, `model: x` means
+    `model: {hub: x}`, and one file a list of one.
     """
     if not isinstance(root.value, dict):
         return root
     blocks = {key: _written_out(key, node) for key, node in root.value.items()}
     if "model" in blocks:
         blocks["model"] = _changed(blocks["model"], "path", lambda node: _absolute(node, folder))
+    if "plugins" in blocks:
+        blocks["plugins"] = _listed(blocks["plugins"], folder)
     if "data" in blocks:
         blocks["data"] = _changed(blocks["data"], "files", lambda node: _files(node, folder))
     return Node(blocks, root.place)
@@ -44,6 +48,10 @@ def normalized(root: Node, folder: Path) -> Node:
 def _written_out(key: str, node: Node) -> Node:
     if key in _SHORT_FORMS and isinstance(node.value, str):
         return Node({_SHORT_FORMS[key]: node}, node.place)
+    if key == "schedule" and isinstance(node.value, dict) and "name" not in node.value:
+        for setting, name in TELLING.items():
+            if setting in node.value:
+                return Node({"name": Node(name, node.place), **node.value}, node.place)
     return node
 
 
@@ -56,11 +64,12 @@ def _changed(node: Node, key: str, change: Any) -> Node:
 def _files(node: Node, folder: Path) -> Node:
     if not isinstance(node.value, dict):
         return node
-    splits = {}
-    for split, files in node.value.items():
-        listed = files.value if isinstance(files.value, list) else [files]
-        splits[split] = Node([_absolute(file, folder) for file in listed], files.place)
-    return Node(splits, node.place)
+    return Node({split: _listed(files, folder) for split, files in node.value.items()}, node.place)
+
+
+def _listed(files: Node, folder: Path) -> Node:
+    listed = files.value if isinstance(files.value, list) else [files]
+    return Node([_absolute(file, folder) for file in listed], files.place)
 
 
 def _absolute(node: Node, folder: Path) -> Node:

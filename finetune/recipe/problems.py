@@ -76,7 +76,8 @@ def _messages(entry: Any, path: Path, root: Node) -> Iterator[tuple[Path, str]]:
     kind, value, context = entry["type"], entry["input"], entry.get("ctx", {})
     cause = context.get("error")
     if isinstance(cause, SettingError):
-        yield _inside(path, cause.field), cause.problem
+        for each in cause.all:
+            yield _inside(path, each.field), each.problem
     elif kind in {"extra_forbidden", "unexpected_keyword_argument"}:
         yield path, _unknown_key(path, root)
     elif kind in {"missing", "missing_argument", "missing_keyword_only_argument"}:
@@ -90,7 +91,8 @@ def _messages(entry: Any, path: Path, root: Node) -> Iterator[tuple[Path, str]]:
 
 
 def _inside(path: Path, field: str) -> Path:
-    return path if path and path[-1] == field else (*path, *field.split("."))
+    inner = tuple(int(part) if part.isdigit() else part for part in field.split("."))
+    return path if path[-1:] == inner else (*path, *inner)
 
 
 def _unknown_key(path: Path, root: Node) -> str:

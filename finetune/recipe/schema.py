@@ -2,18 +2,30 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Union
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Discriminator, Field, Tag, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    PlainSerializer,
+    PlainValidator,
+    Tag,
+    field_validator,
+    model_validator,
+)
 
-from finetune.errors import SettingError
+from finetune.errors import SettingError, settings_within
 from finetune.metrics import METRICS
 from finetune.optimizers import OPTIMIZERS, OptimizerSettings
 from finetune.recipe.nodes import read_scalar
-from finetune.schedules import SCHEDULES, DurationLike, Schedule, parse_duration
+from finetune.schedules import DurationLike, Schedule, as_schedule, make_schedule, parse_duration, schedule_for
 from finetune.tasks import TASKS, TextClassification
 
 Split = Literal["train", "validation", "test"]
@@ -120,6 +132,26 @@ class TrainingSettings(Block):
         return self
 
 
+class ParameterGroup(Block):
+    """Parameters whose names `parameters`, a regular expression, is found in, with a peak and a schedule of their own.
+
+    `schedule`: one of their own, or settings in place of the recipe's, such as {floor: 0.1}.
+    """
+
+    parameters: str
+    learning_rate: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    schedule: str | dict[str, Any] | None = None
+
+    @field_validator("parameters")
+    @classmethod
+    def _compiles(cls, parameters: str) -> str:
+        try:
+            re.compile(parameters)
+        except re.error as error:
+            raise ValueError(f"{parameters} is not a regular expression: {error}") from error
+        return parameters
+
+
 class EvaluationSettings(Block):
     """`every`: a duration, null for at the end alone; `select`: the one of `metrics` that ranks models."""
 
@@ -147,8 +179,9 @@ class CheckpointSettings(Block):
     keep: PositiveInt = 1
 
 
+AnySchedule = Annotated[Schedule, PlainValidator(as_schedule), PlainSerializer(Schedule.to_dict)]
+
 if TYPE_CHECKING:
-    AnySchedule = Schedule
     AnyOptimizer = OptimizerSettings
     AnyTask = TextClassification
 else:
@@ -157,7 +190,7 @@ else:
         kinds = tuple(table.values())
         return Annotated[Union[kinds], Discriminator("name")] if len(kinds) > 1 else kinds[0]  # noqa: UP007
 
-    AnySchedule, AnyOptimizer, AnyTask = _one_of(SCHEDULES), _one_of(OPTIMIZERS), _one_of(TASKS)
+    AnyOptimizer, AnyTask = _one_of(OPTIMIZERS), _one_of(TASKS)
 
 
 class Recipe(Block):
@@ -167,12 +200,28 @@ class Recipe(Block):
     task: AnyTask = TASKS["text_classification"]()
     model: ModelSource
     data: Annotated[Annotated[FileData, Tag("files")] | Annotated[HubData, Tag("hub")], Discriminator(_data_kind)]
-    schedule: AnySchedule = SCHEDULES["cosine"]()  # type: ignore[call-arg]
+    schedule: AnySchedule = make_schedule("cosine")
     optimizer: AnyOptimizer
+    groups: dict[Annotated[str, Field(pattern=r"^\w+$")], ParameterGroup] = {}
     training: TrainingSettings = TrainingSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
     checkpoints: CheckpointSettings = CheckpointSettings()
     output: str = "runs"
+    plugins: tuple[Path, ...] = ()
+
+    @model_validator(mode="after")
+    def _group_schedules(self) -> Recipe:
+        for name in {"decay", "no_decay"} & self.groups.keys():
+            raise SettingError(f"groups.{name}", "is the name of a group that all parameters are in; choose another")
+        for name in self.groups:
+            with settings_within(f"groups.{name}.schedule"):
+                self.schedule_of(name)
+        return self
+
+    def schedule_of(self, group: str) -> Schedule:
+        """Returns the schedule of one of `groups`."""
+        own = self.groups[group].schedule
+        return self.schedule if own is None else schedule_for(self.schedule, own)
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the recipe as plain values, defaults included."""

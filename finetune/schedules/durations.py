@@ -12,21 +12,32 @@ from typing import Literal
 from finetune.errors import SettingError
 
 DurationLike = int | str
-"""A duration as written: 200 or "200" is updates, "10%" a share of the run, "0.5ep" epochs."""
+"""A duration as written: 200 or "200" updates, "10%" of the run, "0.5ep", "64000 samples" or "2M tokens"."""
 
-_FORM = re.compile(r"([0-9]*\.?[0-9]+)(%|ep)?")
-_FORMS = 'updates (200), a share of the run ("10%") or epochs ("0.5ep")'
+_FORM = re.compile(r"([0-9]*\.?[0-9]+)\s*(%|ep|(?:([kMB])\s*)?(samples|tokens))?")
+_FORMS = 'updates (200), a share of the run ("10%"), epochs ("0.5ep"), "64000 samples" or "2M tokens"'
+_MULTIPLES = {None: 1, "k": 10**3, "M": 10**6, "B": 10**9}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """A run of `total_steps` updates, and what one of them, or an epoch, holds; None where that is not known."""
+
+    total_steps: int
+    updates_per_epoch: int | None = None
+    samples_per_update: Fraction | int | None = None
+    tokens_per_update: Fraction | int | None = None
 
 
 @dataclass(frozen=True)
 class Duration:
-    """A length of training: `amount` updates, epochs, or share of the run from 0 to 1, held exactly.
+    """A length of training: `amount` of `unit`, a share being from 0 to 1, held exactly.
 
     `field` is the setting it was read from, which errors name; two durations of the same length are equal without it.
     """
 
     amount: Fraction
-    unit: Literal["updates", "share", "epochs"]
+    unit: Literal["updates", "share", "epochs", "samples", "tokens"]
     field: str = dataclasses.field(compare=False)
 
     def __str__(self) -> str:
@@ -37,29 +48,38 @@ class Duration:
                 return f"{float(100 * self.amount):g}%"
             case "epochs":
                 return f"{float(self.amount):g}ep"
+            case _:
+                return f"{float(self.amount):.12g} {self.unit}"
 
-    def steps(self, *, total_steps: int, updates_per_epoch: int | None = None) -> int:
-        """Returns the duration in updates: ⌈share · total_steps⌉, or ⌈epochs · updates_per_epoch⌉.
+    def exact(self, run: Run) -> Fraction:
+        """Returns the duration in updates as an exact fraction: 7% of 100 is 7, and 7% of 10 is 7/10.
 
-        The products are exact fractions before they are rounded up, so 7% of 100 is 7, where `math.ceil(0.07 * 100)` is
-        8. The result may exceed `total_steps`. Raises SettingError for epochs without `updates_per_epoch`.
+        Raises SettingError for epochs, samples or tokens where `run` doesn't know how many an update makes.
         """
         match self.unit:
             case "updates":
-                return int(self.amount)
+                return self.amount
             case "share":
-                return math.ceil(self.amount * total_steps)
+                return self.amount * run.total_steps
             case "epochs":
-                if updates_per_epoch is None or updates_per_epoch < 1:
-                    raise SettingError(
-                        self.field,
-                        f'"{self}" counts epochs, and how many updates make one is not known here: '
-                        "pass updates_per_epoch (at least 1), or give updates or a share of the run",
-                    )
-                return math.ceil(self.amount * updates_per_epoch)
+                return self.amount * self._known(run.updates_per_epoch, "updates_per_epoch")
+            case "samples":
+                return self.amount / self._known(run.samples_per_update, "samples_per_update")
+            case "tokens":
+                return self.amount / self._known(run.tokens_per_update, "tokens_per_update")
 
-    def run_steps(self, *, updates_per_epoch: int) -> int:
-        """Returns the length of a whole run in updates; part of an epoch is rounded up to whole updates.
+    def steps(self, run: Run) -> int:
+        """Returns the duration in updates, part of an update counting as one; it may exceed the run's."""
+        return math.ceil(self.exact(run))
+
+    def run_steps(
+        self,
+        *,
+        updates_per_epoch: int,
+        samples_per_update: Fraction | int | None = None,
+        tokens_per_update: Fraction | int | None = None,
+    ) -> int:
+        """Returns the length of a whole run in updates; part of an update is rounded up to a whole one.
 
         Raises SettingError for a share, since a run can't be a share of itself, and for a run of no updates.
         """
@@ -70,11 +90,27 @@ class Duration:
             )
         if self.amount == 0:
             raise SettingError(self.field, f"{self} leaves nothing to train: give at least 1 update")
-        return self.steps(total_steps=0, updates_per_epoch=updates_per_epoch)
+        return self.steps(
+            Run(
+                total_steps=0,
+                updates_per_epoch=updates_per_epoch,
+                samples_per_update=samples_per_update,
+                tokens_per_update=tokens_per_update,
+            )
+        )
+
+    def _known(self, amount: Fraction | int | None, name: str) -> Fraction | int:
+        if amount is None or amount <= 0:
+            raise SettingError(
+                self.field,
+                f'"{self}" counts {self.unit}, and {name.replace("_", " ")} are not known here: '
+                f"pass {name} (above 0), or give updates or a share of the run",
+            )
+        return amount
 
 
 def parse_duration(value: DurationLike, *, field: str) -> Duration:
-    """Reads 200 or "200" as updates, "10%" as a share of the run, "0.5ep" as epochs.
+    """Reads 200 or "200" as updates, "10%" as a share of the run, "0.5ep" as epochs, "64k samples" and "2M tokens".
 
     Raises SettingError, naming `field`, for anything else: negative numbers, shares above 100%, and numbers such as 0.1
     that have no unit and aren't whole.
@@ -94,6 +130,8 @@ def parse_duration(value: DurationLike, *, field: str) -> Duration:
         if amount > 100:
             raise SettingError(field, f'"{text}" is longer than the run: a share is at most "100%"')
         return Duration(amount / 100, "share", field)
+    if unit is not None:
+        return Duration(amount * _MULTIPLES[match[3]], "samples" if match[4] == "samples" else "tokens", field)
     if "." in text:
         raise SettingError(field, f"{text} has no unit, and updates are whole: did you mean {_with_unit(amount)}?")
     return Duration(amount, "updates", field)

@@ -2,5 +2,6 @@
 
 from finetune.training.fine_tuning import fine_tune
 from finetune.training.processes import leave_together
+from finetune.training.rate_finder import RateCurve, RateSearch, RateSpread, find_rate
 
-__all__ = ["fine_tune", "leave_together"]
+__all__ = ["RateCurve", "RateSearch", "RateSpread", "find_rate", "fine_tune", "leave_together"]

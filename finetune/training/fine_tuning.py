@@ -28,8 +28,10 @@ from finetune.evaluation.record import (
     write_record,
 )
 from finetune.metrics import load_metric
+from finetune.schedules import CooldownOnRequest
 from finetune.training.cadence import Cadence
 from finetune.training.clock import TrainingClock
+from finetune.training.cooldown import REQUEST
 from finetune.training.environment import effective_precision
 from finetune.training.history import History, Row
 from finetune.training.layout import lay_out
@@ -115,10 +117,10 @@ class _Training:
         )
         self.trainer = ScheduledTrainer(
             model=plan.loaded.model,
-            args=_arguments(plan),
-            schedule=recipe.schedule,
-            optimizer_settings=recipe.optimizer,
+            args=training_arguments(plan),
+            recipe=recipe,
             batches=plan.batches,
+            lengths=plan.horizon.run,
             compute_loss_func=recipe.task.training_loss,
             validate=self.selection.validate,
             clock=self.clock,
@@ -134,6 +136,9 @@ class _Training:
             show=self.progress.show,
         )
         self.trainer.remove_callback(PrinterCallback)
+        self.trainer.add_callback(
+            CooldownOnRequest(self.trainer, plan.run / REQUEST, say=lambda line: say(self.console, f"  {line}"))
+        )
         self.trainer.add_callback(
             Cadence(evaluate_every=plan.horizon.evaluate_every, save_every=plan.horizon.save_every)
         )
@@ -221,6 +226,7 @@ def _clear(plan: Plan, *, keep_checkpoints: bool) -> None:
     """Leaves nothing of an earlier run in the directory but what this one goes on from, and writes the recipe."""
     run = plan.run
     (run / RECORD).unlink(missing_ok=True)
+    (run / REQUEST).unlink(missing_ok=True)
     shutil.rmtree(run / PREDICTIONS, ignore_errors=True)
     if not keep_checkpoints:
         for folder in (run / CHECKPOINTS, run / MODEL):
@@ -230,7 +236,7 @@ def _clear(plan: Plan, *, keep_checkpoints: bool) -> None:
     write_atomically(run / RECIPE, lambda path: path.write_text(text, encoding="utf-8"))
 
 
-def _arguments(plan: Plan) -> TrainingArguments:
+def training_arguments(plan: Plan) -> TrainingArguments:
     training = plan.recipe.training
     arguments = TrainingArguments(
         output_dir=str(plan.run / CHECKPOINTS),

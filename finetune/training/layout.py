@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
 
 import torch
 from accelerate.utils import parse_flag_from_env
 
-from finetune.errors import DeviceError, SettingError
+from finetune.errors import DeviceError, settings_within
 from finetune.recipe import Recipe
-from finetune.schedules import parse_duration
+from finetune.schedules import Run, parse_duration
 
 
 @dataclass(frozen=True)
@@ -72,29 +74,39 @@ class Horizon:
 
     total_steps: int
     updates_per_epoch: int
+    run: Run
     evaluate_every: int | None
     save_every: int | None
 
 
-def plan_horizon(recipe: Recipe, *, updates_per_epoch: int) -> Horizon:
-    """Turns the recipe's durations into updates; raises SettingError where the schedule doesn't fit the run."""
-    total = parse_duration(recipe.training.duration, field="training.duration").run_steps(
-        updates_per_epoch=updates_per_epoch
-    )
+def plan_horizon(recipe: Recipe, *, updates_per_epoch: int, samples: int, tokens: int) -> Horizon:
+    """Turns the recipe's durations into updates, with `samples` and `tokens` in an epoch.
+
+    Raises SettingError where the schedule doesn't fit the run.
+    """
+    lengths: dict[str, Any] = {
+        "updates_per_epoch": updates_per_epoch,
+        "samples_per_update": Fraction(samples, updates_per_epoch),
+        "tokens_per_update": Fraction(tokens, updates_per_epoch),
+    }
+    total = parse_duration(recipe.training.duration, field="training.duration").run_steps(**lengths)
+    run = Run(total_steps=total, **lengths)
 
     def every(value: int | str | None, field: str) -> int | None:
         if value is None:
             return None
         duration = parse_duration(value, field=field)
-        return max(1, duration.steps(total_steps=total, updates_per_epoch=updates_per_epoch))
+        return max(1, duration.steps(run))
 
-    try:
-        recipe.schedule.resolve(total_steps=total, updates_per_epoch=updates_per_epoch)
-    except SettingError as error:
-        raise SettingError(f"schedule.{error.field}", error.problem) from error
+    with settings_within("schedule"):
+        recipe.schedule.over(run, peak=recipe.optimizer.learning_rate)
+    for name, group in recipe.groups.items():
+        with settings_within(f"groups.{name}.schedule"):
+            recipe.schedule_of(name).over(run, peak=group.learning_rate or recipe.optimizer.learning_rate)
     return Horizon(
         total_steps=total,
         updates_per_epoch=updates_per_epoch,
+        run=run,
         evaluate_every=every(recipe.evaluation.every, "evaluation.every"),
         save_every=every(recipe.checkpoints.every, "checkpoints.every"),
     )

@@ -2,21 +2,52 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from typing import Any
+import re
+from collections.abc import Collection, Mapping
+from typing import TYPE_CHECKING, Any
 
 import torch
 
+from finetune.errors import SettingError
 
-def decay_groups(model: torch.nn.Module, *, weight_decay: float, decayed: Collection[str]) -> list[dict[str, Any]]:
+if TYPE_CHECKING:
+    from finetune.recipe.schema import ParameterGroup
+
+NO_DECAY = "no_decay"
+
+
+def parameter_groups(
+    model: torch.nn.Module,
+    *,
+    weight_decay: float,
+    decayed: Collection[str],
+    own: Mapping[str, ParameterGroup] | None = None,
+) -> list[dict[str, Any]]:
     """Returns the groups "decay" and "no_decay" of the trainable parameters, empty ones left out.
 
     `decayed`: the names of the parameters that `weight_decay` applies to: all but biases and the weights of norms,
-    which set a scale that decay would only distort.
+    which set a scale that decay would only distort. `own`: groups by name; each takes the parameters that none before
+    it has taken, and is split in the same way into NAME and NAME.no_decay. Raises SettingError for one that takes none.
     """
-    trainable = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
+    left = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+    groups: list[dict[str, Any]] = []
+    for group, settings in (own or {}).items():
+        taken = {name: left.pop(name) for name in list(left) if re.search(settings.parameters, name)}
+        if not taken:
+            some = ", ".join([*left][-3:])
+            raise SettingError(
+                f"groups.{group}.parameters", f'"{settings.parameters}" is in no name that is left, such as {some}'
+            )
+        peak = {} if settings.learning_rate is None else {"lr": settings.learning_rate}
+        groups += [{**each, **peak} for each in _split(group, f"{group}.{NO_DECAY}", taken, weight_decay, decayed)]
+    return groups + _split("decay", NO_DECAY, left, weight_decay, decayed)
+
+
+def _split(
+    name: str, rest: str, parameters: Mapping[str, torch.nn.Parameter], weight_decay: float, decayed: Collection[str]
+) -> list[dict[str, Any]]:
     groups = [
-        {"name": "decay", "params": [p for name, p in trainable if name in decayed], "weight_decay": weight_decay},
-        {"name": "no_decay", "params": [p for name, p in trainable if name not in decayed], "weight_decay": 0.0},
+        {"name": name, "params": [p for key, p in parameters.items() if key in decayed], "weight_decay": weight_decay},
+        {"name": rest, "params": [p for key, p in parameters.items() if key not in decayed], "weight_decay": 0.0},
     ]
     return [group for group in groups if group["params"]]

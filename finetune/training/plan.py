@@ -53,7 +53,10 @@ def make_plan(recipe: Recipe, *, run: Path, layout: Layout, data: RawData) -> Pl
         rank=layout.rank,
         accumulation=layout.accumulation,
     )
-    horizon = plan_horizon(recipe, updates_per_epoch=batches.updates_per_epoch)
+    lengths = material.splits["train"].lengths
+    horizon = plan_horizon(
+        recipe, updates_per_epoch=batches.updates_per_epoch, samples=len(lengths), tokens=int(lengths.sum())
+    )
     loaded = recipe.task.load_model(
         source, classes=material.classes, tokenizer=material.tokenizer, seed=recipe.training.seed
     )

@@ -76,7 +76,8 @@ def build_record(run: Finished, results: Results | None) -> RunRecord:
         ),
         schedule=ScheduleRecord(
             settings=recipe.schedule.to_dict(),
-            total_steps=run.horizon.total_steps,
+            total_steps=run.trainer.lr_scheduler.total_steps,
+            cooldown=run.trainer.lr_scheduler.cooldown,
             updates_per_epoch=run.horizon.updates_per_epoch,
             groups=_groups(run),
         ),
@@ -91,7 +92,7 @@ def _groups(run: Finished) -> list[GroupRates]:
     return [
         GroupRates(
             name=group["name"],
-            peak=run.recipe.optimizer.learning_rate,
+            peak=float(group["initial_lr"]),
             weight_decay=group["weight_decay"],
             parameters=sum(parameter.numel() for parameter in group["params"]),
             rates=[row["rates"][group["name"]] for row in updates],

@@ -23,10 +23,11 @@ def run_directory(recipe: Recipe, *, source: Path) -> Path:
     """Returns OUTPUT/RECIPE/SCHEDULE-OPTIMIZER-lrPEAK-seedN-HASH for `recipe`, read from the file `source`.
 
     The hash is over everything in the recipe but its output, with paths taken relative to the recipe's folder: the
-    same recipe has the same name on another machine, and another recipe has another.
+    same recipe has the same name on another machine, and another recipe has another. Of plugins, the content counts.
     """
     content = recipe.to_dict()
     content.pop("output")
+    content["plugins"] = [hashlib.sha256(plugin.read_bytes()).hexdigest() for plugin in recipe.plugins]
     folder = source.resolve().parent
     text = json.dumps(_relative(content, folder), sort_keys=True)
     digest = hashlib.sha256(text.encode()).hexdigest()[:8]

@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from transformers import Trainer
 
-from finetune.schedules import ScheduleMixin
+from finetune.schedules import Run, ScheduleMixin
 from finetune.tasks.pretrained import quiet_transformers
 from finetune.training.batches import TrainingLoader
 from finetune.training.clock import TrainingClock
-from finetune.training.parameter_groups import decay_groups
+from finetune.training.parameter_groups import NO_DECAY, parameter_groups
 from finetune.training.random_state import preserved_random_state
 
 if TYPE_CHECKING:
-    from finetune.optimizers import OptimizerSettings
+    from finetune.recipe import Recipe
     from finetune.tasks.encoding import EncodedSplit
     from finetune.training.batches import LengthGroupedBatches
 
@@ -36,41 +36,50 @@ class Update:
 
 
 class ScheduledTrainer(ScheduleMixin, Trainer):
-    """A Trainer whose batches are given, whose optimizer is described, and whose evaluations leave no trace.
+    """A Trainer of a recipe whose batches are given, and whose evaluations leave no trace.
 
-    `validate` is called whenever an evaluation is due and returns its metrics. The random state after it, and after
+    `validate` is called whenever an evaluation is due and returns its metrics; a schedule that is driven by one is told
+    the one that selects models. The random state after it, and after
     `predict_split`, is what it was before.
     """
 
     def __init__(
         self,
         *args: Any,
-        optimizer_settings: OptimizerSettings,
+        recipe: Recipe,
         batches: LengthGroupedBatches,
+        lengths: Run,
         validate: Callable[[ScheduledTrainer], dict[str, float]],
         clock: TrainingClock,
         **kwargs: Any,
     ) -> None:
-        super().__init__(*args, **kwargs)
-        self._optimizer_settings = optimizer_settings
+        super().__init__(*args, schedule=recipe.schedule, **kwargs)
+        self._recipe = recipe
         self._batches = batches
+        self._lengths = lengths
         self._validate = validate
         self._clock = clock
         self._loss: torch.Tensor | None = None
         self._gradient_norm: torch.Tensor | None = None
 
     def create_optimizer(self, model: torch.nn.Module | None = None) -> torch.optim.Optimizer:
-        """Builds the described optimizer over the groups "decay" and "no_decay", once."""
+        """Builds the described optimizer, once, over the recipe's own groups and the groups "decay" and "no_decay"."""
         if self.optimizer is None:
             trained: Any = self.model if model is None else model
-            groups = decay_groups(
+            optimizer = self._recipe.optimizer
+            groups = parameter_groups(
                 trained,
-                weight_decay=self._optimizer_settings.weight_decay,
+                weight_decay=optimizer.weight_decay,
                 decayed=set(self.get_decay_parameter_names(trained)),
+                own=self._recipe.groups,
             )
-            self.optimizer = self._optimizer_settings.build(groups)
-        optimizer: torch.optim.Optimizer = self.optimizer
-        return optimizer
+            self.optimizer = optimizer.build(groups)
+            bases = {group["name"]: group["name"].removesuffix(f".{NO_DECAY}") for group in groups}
+            self._groups = {
+                name: self._recipe.schedule_of(base) for name, base in bases.items() if base in self._recipe.groups
+            }
+        made: torch.optim.Optimizer = self.optimizer
+        return made
 
     def get_train_dataloader(self) -> TrainingLoader:
         """Returns a loader that Accelerate must not shard: each process already draws its own share."""
@@ -82,6 +91,10 @@ class ScheduledTrainer(ScheduleMixin, Trainer):
             workers=self.args.dataloader_num_workers,
             pin_memory=self.args.device.type == "cuda",
         )
+
+    def describe_run(self, total_steps: int) -> Run:
+        """Returns the lengths that were planned, tokens included."""
+        return replace(self._lengths, total_steps=total_steps)
 
     def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
         """Trainer's own, with the loss kept for `take_update`, unsynchronised."""
@@ -109,6 +122,7 @@ class ScheduledTrainer(ScheduleMixin, Trainer):
     def _evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         with self._clock.paused():
             metrics = self._validate(self)
+        self.lr_scheduler.observe(metrics[self._recipe.evaluation.select], greater_is_better=True)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
 

@@ -115,11 +115,11 @@ def test_all_problems_are_reported_at_once_in_the_order_of_their_lines(problems)
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("schedule: cosin", '5: schedule.name: "cosin" is not one of constant, linear, cosine, step, exponential (did you mean cosine?)'),
+        ("schedule: cosin", f'5: schedule.name: "cosin" is not one of {", ".join(SCHEDULES)} (did you mean cosine?)'),
         ("schedule: {name: step, gama: 0.5}", "5: schedule.gama: unknown key (did you mean gamma?)"),
         ("schedule: {name: cosine, warmup: 0.1}", '5: schedule.warmup: 0.1 has no unit, and updates are whole: did you mean "10%"?'),
-        ("schedule: {name: cosine, floor: 2}", "5: schedule.floor: 2.0 must be a number from 0 to 1"),
-        ("schedule: [cosine]", "5: schedule: a list is not a block of settings"),
+        ("schedule: {name: cosine, floor: 2}", "5: schedule.floor: 2 must be a number from 0 to 1"),
+        ("schedule: [cosine]", "5: schedule: ['cosine'] is not a schedule: give a name or a block of settings"),
         ("training: {batch_size: -1}", "5: training.batch_size: -1 must be greater than 0"),
         ("training: {batch_size: yes}", '5: training.batch_size: "yes" is not a whole number'),
         ('training: {batch_size: "32"}', '5: training.batch_size: "32" is not a whole number; a quoted number is text, so leave the quotes out'),
@@ -223,7 +223,7 @@ PLAIN = st.text(st.characters(blacklist_categories=["Cs", "Cc", "Zl", "Zp"], bla
     text_pair=st.none() | PLAIN,
     revision=st.none() | PLAIN,
     rate=st.floats(min_value=1e-12, max_value=10),
-    schedule=st.sampled_from(sorted(SCHEDULES)),
+    schedule=st.sampled_from([name for name in SCHEDULES if hasattr(SCHEDULES[name], "floor")]),
     floor=st.floats(min_value=0, max_value=1),
     duration=st.sampled_from(["3ep", "200", 200, "0.5ep"]),
 )

@@ -8,11 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from finetune.errors import SettingError
-from finetune.schedules import parse_duration
+from finetune.schedules import Run, parse_duration
 
 
 def steps(value, **run):
-    return parse_duration(value, field="warmup").steps(**run)
+    return parse_duration(value, field="warmup").steps(Run(**run))
 
 
 @pytest.mark.parametrize("value", [200, "200", " 200 "])

@@ -4,8 +4,8 @@ import pytest
 import torch
 from transformers import Trainer
 
-from finetune.errors import SettingError
-from finetune.schedules import Constant, Cosine, Linear, ScheduleMixin
+from finetune.errors import ResumeError, SettingError
+from finetune.schedules import Constant, Cosine, Linear, Plateau, ScheduleMixin
 
 
 def first_group(trainer):
@@ -110,13 +110,37 @@ def test_an_optimizer_may_be_passed(make_trainer):
     assert trainer.create_scheduler(4).get_last_lr() == [0.4]
 
 
-def test_a_resumed_run_is_at_todays_rate_from_its_first_update(make_trainer, tmp_path):
-    save = {"save_strategy": "steps", "save_steps": 5, "max_steps": 5}
-    make_trainer(schedule="linear", arguments=save).train()
-    resumed = make_trainer(schedule=Cosine(), arguments={"max_steps": 10, "learning_rate": 1.0})
+SAVE = {"save_strategy": "steps", "save_steps": 5, "max_steps": 5}
+
+
+def test_a_resumed_run_under_another_schedule_is_refused(make_trainer, tmp_path):
+    make_trainer(schedule="linear", arguments=SAVE).train()
+    with pytest.raises(ResumeError, match="total_steps: 5, now 10"):
+        make_trainer(schedule="linear", arguments={"max_steps": 10}).train(str(tmp_path / "checkpoint-5"))
+
+
+def test_a_run_may_be_extended(make_trainer, tmp_path):
+    make_trainer(schedule="linear", arguments=SAVE).train()
+    resumed = make_trainer(schedule=Cosine(), arguments={"max_steps": 10, "learning_rate": 1.0}, on_change="extend")
     resumed.train(resume_from_checkpoint=str(tmp_path / "checkpoint-5"))
     assert first_group(resumed)[0] == pytest.approx(0.5)
     assert len(first_group(resumed)) == 5
+
+
+def test_samples_are_counted_in_the_trainers_batches(make_trainer):
+    trainer = make_trainer(schedule=Linear(warmup="8 samples"))
+    trainer.train()
+    assert first_group(trainer)[:5] == pytest.approx([0.0, 0.025, 0.05, 0.075, 0.1])
+
+
+def test_a_plateau_is_told_of_evaluations(make_trainer):
+    trainer = make_trainer(
+        schedule=Plateau(gamma=0.5, patience=0, threshold=10.0),
+        arguments={"eval_strategy": "epoch", "num_train_epochs": 3},
+        eval_dataset=[{"x": [0.0, 1.0], "labels": 0.5}] * 2,
+    )
+    trainer.train()
+    assert first_group(trainer) == pytest.approx([0.1] * 8 + [0.05] * 4)
 
 
 def test_a_scheduler_passed_beside_the_schedule_is_refused(make_trainer, make_optimizer):

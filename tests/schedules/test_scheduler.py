@@ -1,12 +1,14 @@
 """The torch adapter: whose rate is set, when, and what a checkpoint brings back."""
 
 import io
+import json
+from fractions import Fraction
 
 import pytest
 import torch
 
-from finetune.errors import SettingError
-from finetune.schedules import Constant, Cosine, Linear, ScheduledLR, make_scheduler
+from finetune.errors import ResumeError, SettingError
+from finetune.schedules import Constant, Cosine, Linear, OneCycle, Plateau, ScheduledLR, make_scheduler
 
 
 def rates(optimizer):
@@ -156,35 +158,224 @@ def test_a_resumed_scheduler_goes_on_where_the_first_stopped(make_optimizer):
         advance(second, resumed, 1)
 
 
-def test_the_state_is_plain_numbers(make_optimizer):
+def test_the_state_is_plain_values(make_optimizer):
     optimizer = make_optimizer(torch.tensor(0.5))
-    scheduler = make_scheduler(optimizer, "linear", total_steps=4)
+    scheduler = make_scheduler(optimizer, "linear", total_steps=4, samples_per_update=Fraction(7, 3))
     advance(optimizer, scheduler, 2)
-    assert scheduler.state_dict() == {"last_epoch": 2}
+    state = scheduler.state_dict()
+    assert reloaded(state) == json.loads(json.dumps(state)) == state
+    assert (state["last_epoch"], state["plan"]["peaks"]) == (2, [0.5])
 
 
-def test_a_run_resumed_with_another_length_follows_the_new_one_from_its_first_update(make_optimizer):
+class Resumed:
+    """A run of `schedule` that is stopped after `at` updates, and its state, from which others go on."""
+
+    def __init__(self, make_optimizer, schedule="linear", *, at=4, total_steps=10, peak=1.0):
+        self.make_optimizer = make_optimizer
+        self.optimizer = make_optimizer(peak)
+        self.scheduler = make_scheduler(self.optimizer, schedule, total_steps=total_steps)
+        advance(self.optimizer, self.scheduler, at)
+
+    def go_on(self, schedule="linear", *, total_steps=10, peak=1.0, on_change="refuse"):
+        """Returns the resumed scheduler and its optimizer, after a passage through a file."""
+        optimizer = self.make_optimizer(peak)
+        scheduler = make_scheduler(optimizer, schedule, total_steps=total_steps, on_change=on_change)
+        optimizer.load_state_dict(reloaded(self.optimizer.state_dict()))
+        scheduler.load_state_dict(reloaded(self.scheduler.state_dict()))
+        self.optimizer, self.scheduler = optimizer, scheduler
+        return scheduler, optimizer
+
+    def rates(self, updates):
+        """Returns the rate of each of the next updates."""
+        seen = []
+        for _ in range(updates):
+            seen.append(float(self.optimizer.param_groups[0]["lr"]))
+            advance(self.optimizer, self.scheduler, 1)
+        return seen
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"total_steps": 20}, "total_steps: 10, now 20"),
+        ({"peak": 8.0}, "peak rates: [1.0], now [8.0]"),
+        ({"schedule": "cosine"}, "schedule.name: linear, now cosine"),
+        ({"schedule": Linear(floor=0.5)}, "schedule.floor: 0.0, now 0.5"),
+    ],
+)
+def test_a_run_resumed_with_a_change_is_refused_with_the_difference(make_optimizer, change, message):
+    with pytest.raises(ResumeError) as error:
+        Resumed(make_optimizer).go_on(**change)
+    assert message in str(error.value)
+    assert "after update 4" in str(error.value)
+
+
+def test_another_batch_size_is_no_change_to_a_schedule_that_counts_no_samples(make_optimizer):
+    state = make_scheduler(make_optimizer(1.0), "linear", total_steps=4, samples_per_update=8).state_dict()
+    make_scheduler(make_optimizer(1.0), "linear", total_steps=4, samples_per_update=9).load_state_dict(state)
+
+
+def test_another_batch_size_is_a_change_to_a_schedule_that_counts_samples(make_optimizer):
+    schedule = Linear(warmup="16 samples")
+    state = make_scheduler(make_optimizer(1.0), schedule, total_steps=4, samples_per_update=8).state_dict()
+    with pytest.raises(ResumeError, match="samples_per_update: 8, now 16"):
+        make_scheduler(make_optimizer(1.0), schedule, total_steps=4, samples_per_update=16).load_state_dict(state)
+
+
+def test_keep_goes_on_with_the_old_one(make_optimizer):
+    run = Resumed(make_optimizer)
+    scheduler, _ = run.go_on("cosine", total_steps=20, peak=8.0, on_change="keep")
+    assert scheduler.total_steps == 10
+    assert run.rates(6) == pytest.approx([0.6, 0.5, 0.4, 0.3, 0.2, 0.1])
+
+
+def test_extend_follows_the_new_one_as_if_from_the_start(make_optimizer):
+    run = Resumed(make_optimizer)
+    run.go_on(total_steps=20, peak=2.0, on_change="extend")
+    assert run.rates(3) == pytest.approx([1.6, 1.5, 1.4])
+
+
+def test_restart_runs_the_new_one_over_the_updates_left(make_optimizer):
+    run = Resumed(make_optimizer)
+    run.go_on(Linear(warmup=2), total_steps=8, on_change="restart")
+    assert run.rates(5) == pytest.approx([0.0, 0.5, 1.0, 0.5, 0.0])
+
+
+def test_branch_cools_down_from_the_old_rate_to_the_new_end(make_optimizer):
+    run = Resumed(make_optimizer, "constant")
+    run.go_on(Linear(floor=0.1), total_steps=8, on_change="branch")
+    assert run.rates(5) == pytest.approx(
+        [1.0, 0.1 + 0.9 * 0.5, 0.1 + 0.9 * (1 - 0.5**0.5), 0.1 + 0.9 * (1 - 0.75**0.5), 0.1]
+    )
+
+
+@pytest.mark.parametrize("policy", ["keep", "extend", "restart", "branch"])
+def test_a_changed_run_is_resumed_again_without_a_change(make_optimizer, policy):
+    changed = {"schedule": Linear(warmup=2), "total_steps": 12, "on_change": policy}
+    straight, twice = Resumed(make_optimizer), Resumed(make_optimizer)
+    straight.go_on(**changed)
+    expected = straight.rates(6)
+    twice.go_on(**changed)
+    first = twice.rates(3)
+    twice.go_on(**changed)
+    assert first + twice.rates(3) == expected
+
+
+@pytest.mark.parametrize("policy", ["restart", "branch"])
+def test_a_horizon_already_passed_is_refused(make_optimizer, policy):
+    with pytest.raises(ResumeError, match="the run of 3 updates ends before update 4"):
+        Resumed(make_optimizer).go_on(total_steps=3, on_change=policy)
+
+
+def test_an_unknown_policy_is_refused(make_optimizer):
+    with pytest.raises(SettingError, match=r"^on_change:"):
+        make_scheduler(make_optimizer(1.0), "linear", total_steps=4, on_change="ignore")
+
+
+def test_a_cooldown_can_be_started_on_request_and_survives_a_resumption(make_optimizer):
+    run = Resumed(make_optimizer, "constant", total_steps=100)
+    assert run.scheduler.start_cooldown(4, shape="linear") == 8
+    assert run.rates(2) == [1.0, 0.75]
+    scheduler, _ = run.go_on("constant", total_steps=100)
+    assert scheduler.total_steps == 8
+    assert run.rates(4) == [0.5, 0.25, 0.0, 0.0]
+
+
+@pytest.mark.parametrize(
+    ("settings", "field"),
+    [
+        ({"duration": 0}, "duration"),
+        ({"duration": 4, "shape": "round"}, "shape"),
+        ({"duration": 4, "floor": 2}, "floor"),
+    ],
+)
+def test_a_faulty_cooldown_is_refused(make_optimizer, settings, field):
+    with pytest.raises(SettingError, match=f"^{field}:"):
+        make_scheduler(make_optimizer(1.0), "constant", total_steps=9).start_cooldown(**settings)
+
+
+def test_a_plateau_falls_when_evaluations_stop_improving_as_torchs_does(make_optimizer):
+    losses = [3.0, 2.0, 2.0, 2.1, 1.9999, 1.5, 1.6, 1.7, 1.8, 1.9, 1.0, 1.1, 1.2, 1.3, 1.4, 1.5]
+    mine, theirs = make_optimizer(1.0), make_optimizer(1.0)
+    ours = make_scheduler(mine, Plateau(gamma=0.5, patience=1, rest=2, threshold=1e-3, floor=0.1), total_steps=99)
+    torchs = torch.optim.lr_scheduler.ReduceLROnPlateau(
+        theirs, factor=0.5, patience=1, cooldown=2, threshold=1e-3, min_lr=0.1
+    )
+    for loss in losses:
+        ours.step()
+        ours.observe(loss)
+        torchs.step(loss)
+        assert rates(mine) == pytest.approx(rates(theirs))
+    assert rates(mine)[0] < 0.3
+
+
+def test_a_plateau_of_a_metric_of_which_more_is_better(make_optimizer):
     optimizer = make_optimizer(1.0)
-    scheduler = make_scheduler(optimizer, "linear", total_steps=10)
-    advance(optimizer, scheduler, 5)
-    resumed_optimizer = make_optimizer(1.0)
-    resumed = make_scheduler(resumed_optimizer, "linear", total_steps=20)
-    resumed_optimizer.load_state_dict(reloaded(optimizer.state_dict()))
-    resumed.load_state_dict(reloaded(scheduler.state_dict()))
-    assert rates(resumed_optimizer) == resumed.get_last_lr() == [0.75]
+    scheduler = make_scheduler(optimizer, Plateau(gamma=0.5, patience=0), total_steps=99)
+    for accuracy, rate in [(0.7, 1.0), (0.8, 1.0), (0.8, 0.5), (0.9, 0.5), (float("nan"), 0.25)]:
+        scheduler.observe(accuracy, greater_is_better=True)
+        assert rates(optimizer) == [rate]
 
 
-def test_a_run_resumed_with_another_peak_follows_the_new_one(make_optimizer):
-    optimizer = make_optimizer(1.0)
-    scheduler = make_scheduler(optimizer, "linear", total_steps=4)
-    advance(optimizer, scheduler, 2)
-    resumed_optimizer = make_optimizer(8.0)
-    resumed = make_scheduler(resumed_optimizer, "linear", total_steps=4)
-    resumed_optimizer.load_state_dict(reloaded(optimizer.state_dict()))
-    resumed.load_state_dict(reloaded(scheduler.state_dict()))
-    assert rates(resumed_optimizer) == [4.0]
-    make_scheduler(resumed_optimizer, "linear", total_steps=4)
-    assert rates(resumed_optimizer) == [8.0]
+def test_what_a_plateau_has_seen_is_saved(make_optimizer):
+    schedule = Plateau(gamma=0.5, patience=1)
+    run = Resumed(make_optimizer, schedule, at=2, total_steps=99)
+    for loss in (1.0, 1.0, 1.0, 2.0):
+        run.scheduler.observe(loss)
+    scheduler, optimizer = run.go_on(schedule, total_steps=99)
+    assert rates(optimizer) == [0.5]
+    scheduler.observe(2.0)
+    assert rates(optimizer) == [0.25]
+
+
+def test_one_cycle_moves_the_momentum_against_the_rate(make_optimizer):
+    parameter = torch.nn.Parameter(torch.zeros(1))
+    sgd = torch.optim.SGD([parameter], lr=1.0, momentum=0.9)
+    adam = torch.optim.AdamW([parameter], lr=1.0)
+    for optimizer, momentum in [
+        (sgd, lambda: sgd.param_groups[0]["momentum"]),
+        (adam, lambda: adam.param_groups[0]["betas"][0]),
+    ]:
+        scheduler = make_scheduler(optimizer, OneCycle(warmup=4), total_steps=10)
+        seen = []
+        for _ in range(11):
+            seen.append(momentum())
+            advance(optimizer, scheduler, 1)
+        assert [seen[0], seen[2], seen[4], seen[7], seen[10]] == pytest.approx([0.95, 0.9, 0.85, 0.9, 0.95])
+
+
+def test_one_cycle_is_refused_where_there_is_no_momentum_to_set():
+    optimizer = torch.optim.Adagrad([torch.nn.Parameter(torch.zeros(1))])
+    with pytest.raises(SettingError, match=r"^momentum: the optimizer has neither"):
+        make_scheduler(optimizer, "one_cycle", total_steps=10)
+    make_scheduler(optimizer, OneCycle(momentum=None), total_steps=10)
+
+
+def named_groups(**peaks):
+    return torch.optim.SGD(
+        [{"name": name, "params": [torch.nn.Parameter(torch.zeros(1))], "lr": peak} for name, peak in peaks.items()]
+    )
+
+
+def test_a_group_may_have_a_schedule_or_a_floor_of_its_own():
+    optimizer = named_groups(body=1.0, head=10.0, last=2.0)
+    scheduler = make_scheduler(
+        optimizer, Linear(warmup=2), total_steps=10, groups={"head": "constant", "last": {"floor": 0.5}}
+    )
+    advance(optimizer, scheduler, 6)
+    assert rates(optimizer) == pytest.approx([0.5, 10.0, 1.5])
+
+
+def test_an_absolute_floor_is_the_same_rate_in_groups_of_other_peaks():
+    optimizer = named_groups(body=1.0, head=10.0)
+    scheduler = make_scheduler(optimizer, Cosine(floor_rate=0.25), total_steps=10)
+    advance(optimizer, scheduler, 10)
+    assert rates(optimizer) == pytest.approx([0.25, 0.25])
+
+
+def test_a_group_that_is_not_there_is_refused():
+    with pytest.raises(SettingError, match=r'no parameter group is called "hed" \(did you mean head\?\)'):
+        make_scheduler(named_groups(body=1.0, head=1.0), "linear", total_steps=10, groups={"hed": "constant"})
 
 
 def test_a_checkpoint_of_torchs_own_schedulers_can_be_resumed(make_optimizer):

@@ -54,7 +54,7 @@ def repository(tmp_path):
             check=False,
         )
         calls = tmp_path / "calls"
-        installs = calls.read_text().splitlines() if calls.exists() else []
+        installs = [call for call in calls.read_text().splitlines() if "--editable" in call] if calls.exists() else []
         calls.unlink(missing_ok=True)
         return done, installs
 

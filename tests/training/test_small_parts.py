@@ -12,7 +12,7 @@ from finetune.errors import DeviceError
 from finetune.training import clock as clock_module
 from finetune.training.cadence import Cadence
 from finetune.training.clock import TrainingClock
-from finetune.training.parameter_groups import decay_groups
+from finetune.training.parameter_groups import parameter_groups
 from finetune.training.precision import resolve_precision
 from finetune.training.random_state import preserved_random_state
 
@@ -45,7 +45,7 @@ def test_the_clock_leaves_pauses_out(monkeypatch):
 
 def test_weight_decay_is_for_the_named_parameters_alone():
     model = torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.LayerNorm(3))
-    decay, no_decay = decay_groups(model, weight_decay=0.1, decayed={"0.weight"})
+    decay, no_decay = parameter_groups(model, weight_decay=0.1, decayed={"0.weight"})
     assert (decay["name"], decay["weight_decay"], [p.shape for p in decay["params"]]) == ("decay", 0.1, [(3, 2)])
     assert (no_decay["name"], no_decay["weight_decay"], len(no_decay["params"])) == ("no_decay", 0.0, 3)
 
@@ -53,7 +53,7 @@ def test_weight_decay_is_for_the_named_parameters_alone():
 def test_frozen_parameters_are_in_no_group():
     model = torch.nn.Linear(2, 3)
     model.weight.requires_grad_(False)
-    (only,) = decay_groups(model, weight_decay=0.1, decayed={"weight"})
+    (only,) = parameter_groups(model, weight_decay=0.1, decayed={"weight"})
     assert (only["name"], len(only["params"])) == ("no_decay", 1)
 
 

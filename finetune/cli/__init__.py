@@ -10,6 +10,8 @@ from typing import Annotated
 
 import typer
 
+from finetune.cli.schedules import AllowPlugins
+from finetune.cli.schedules import app as schedules_app
 from finetune.errors import FinetuneError
 
 app = typer.Typer(
@@ -19,6 +21,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+app.add_typer(schedules_app, name="schedules")
 
 
 def _show_version(asked: bool) -> None:  # noqa: FBT001 - typer's callback
@@ -48,11 +51,12 @@ def run(
         ),
     ] = None,
     repeat: Annotated[bool, typer.Option("--repeat", help="Run again even if the run is already recorded.")] = False,
+    allow_plugins: AllowPlugins = False,
 ) -> None:
     """Train one recipe and record what came of it. For several processes: accelerate launch finetune/run.py RECIPE."""
     from finetune.recipe import load_recipe
 
-    loaded = load_recipe(recipe, overrides or [])
+    loaded = load_recipe(recipe, overrides or [], allow_plugins=allow_plugins)
 
     from rich.console import Console
 
@@ -79,6 +83,50 @@ def compare(
     console = Console()
     for comparison in compare_records(records):
         print_comparison(comparison, console)
+
+
+@app.command()
+def cooldown(
+    run: Annotated[Path, typer.Argument(help="The directory of a run that is going on.")],
+    duration: Annotated[str, typer.Option(help="How long: updates, a share of the run, or epochs.")] = "10%",
+    shape: Annotated[str, typer.Option(help="linear, cosine, sqrt, square or mirror_cosine.")] = "sqrt",
+    floor: Annotated[float, typer.Option(help="The fraction of the peak to end at.")] = 0.0,
+) -> None:
+    """Ask a run that is going on to cool its rate down now, and to end with it."""
+    from finetune.training.cooldown import request_cooldown
+
+    request_cooldown(run, duration=duration, shape=shape, floor=floor)
+    typer.echo(f"{run}: asked; it takes notice within ten updates")
+
+
+@app.command()
+def lr_find(
+    recipe: Annotated[Path, typer.Argument(help="The recipe, a YAML file.")],
+    overrides: Annotated[
+        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Settings in place of the recipe's.")
+    ] = None,
+    least: Annotated[float, typer.Option(help="The rate of the first update.")] = 1e-7,
+    most: Annotated[float, typer.Option(help="The rate of the last update.")] = 1.0,
+    updates: Annotated[int, typer.Option(help="How many updates the rate takes to climb.")] = 100,
+    seeds: Annotated[int, typer.Option(help="How often, with another seed each time.")] = 3,
+    output: Annotated[Path | None, typer.Option(help="A picture (.png, .svg, .html) or the numbers (.json).")] = None,
+    allow_plugins: AllowPlugins = False,
+) -> None:
+    """Search for a peak rate: train while the rate climbs, and see where the loss falls fastest (range test)."""
+    from finetune.cli.rate_search import check_output, show_search
+    from finetune.recipe import load_recipe
+
+    check_output(output)
+    loaded = load_recipe(recipe, overrides or [], allow_plugins=allow_plugins)
+
+    from rich.console import Console
+
+    from finetune.training import find_rate, leave_together
+
+    console = Console()
+    search = find_rate(loaded, least=least, most=most, updates=updates, seeds=seeds, console=console)
+    show_search(search, console, output)
+    leave_together()
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -1,0 +1,46 @@
+"""A user's own Python files, run when a recipe is read, for what they register."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import sys
+from pathlib import Path
+
+from finetune.recipe.nodes import Node, Problem
+
+
+def run_plugins(node: Node | None, *, allowed: bool) -> list[Problem]:
+    """Runs the files listed in `node`, a recipe's `plugins`, once each, and returns what went wrong."""
+    if node is None or not isinstance(node.value, list):
+        return []
+    problems = []
+    for file in node.value:
+        if not isinstance(file.value, str):
+            continue
+        message = _run(Path(file.value)) if allowed else _refusal(file.value)
+        if message:
+            problems.append(Problem(file.place, "plugins", message))
+    return problems
+
+
+def _refusal(path: str) -> str:
+    return f"{path} is a program, which this recipe would run: read it, and pass --allow-plugins if you trust it"
+
+
+def _run(path: Path) -> str:
+    """Runs a file as a module of its own name, and returns what went wrong, or ""."""
+    name = f"finetune_plugin_{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
+    if name in sys.modules:
+        return ""
+    found = importlib.util.spec_from_file_location(name, path)
+    if not path.is_file() or found is None or found.loader is None:
+        return f"{path} is not a Python file that can be read"
+    module = importlib.util.module_from_spec(found)
+    sys.modules[name] = module
+    try:
+        found.loader.exec_module(module)
+    except Exception as error:  # noqa: BLE001 - a user's own program may raise anything
+        del sys.modules[name]
+        return f"{path} failed: {type(error).__name__}: {error}"
+    return ""

@@ -1,0 +1,111 @@
+"""Settings that check themselves: each field of a schedule carries its default, its rule and what it means."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from finetune.errors import SettingError, did_you_mean
+from finetune.schedules.durations import parse_duration
+
+Rule = Callable[[str, Any], None]
+"""(name of the field, value) ▶ nothing, or a SettingError that names the field, the value and the rule."""
+
+
+def setting(default: Any, rule: Rule, about: str, *, quiet: bool = False) -> Any:
+    """Returns a dataclass field with its rule and a line about it; at its default, a `quiet` one isn't recorded."""
+    return dataclasses.field(default=default, metadata={"rule": rule, "about": about, "quiet": quiet})
+
+
+def problems_of(instance: Any) -> list[SettingError]:
+    """Returns what the rules of a dataclass instance's fields object to, in the order of the fields."""
+    problems = []
+    for field in dataclasses.fields(instance):
+        try:
+            field.metadata["rule"](field.name, getattr(instance, field.name))
+        except SettingError as error:
+            problems.append(error)
+    return problems
+
+
+def number(least: float = -math.inf, most: float = math.inf, *, above: float | None = None) -> Rule:
+    """A finite number from `least` to `most`, or greater than `above`."""
+    if above is not None:
+        words = f"above {above:g}" + (f", up to {most:g}" if most < math.inf else "")
+    else:
+        words = f"from {least:g} to {most:g}" if most < math.inf else f"of {least:g} or more"
+
+    def rule(field: str, value: Any) -> None:
+        is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+        if not is_number or not least <= value <= most or (above is not None and value <= above):
+            raise SettingError(field, f"{value!r} must be a number {words}")
+
+    return rule
+
+
+fraction = number(0, 1)
+ratio = number(most=1, above=0)
+positive = number(above=0)
+
+
+def whole(least: int) -> Rule:
+    """A whole number of `least` or more."""
+
+    def rule(field: str, value: Any) -> None:
+        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+            raise SettingError(field, f"{value!r} must be a whole number of {least} or more")
+
+    return rule
+
+
+def flag(field: str, value: Any) -> None:
+    """True or false."""
+    if not isinstance(value, bool):
+        raise SettingError(field, f"{value!r} must be true or false")
+
+
+def duration(field: str, value: Any) -> None:
+    """A duration, 0 or more."""
+    parse_duration(value, field=field)
+
+
+def interval(field: str, value: Any) -> None:
+    """A duration above 0."""
+    if parse_duration(value, field=field).amount == 0:
+        raise SettingError(field, f"{value} is no interval: give at least 1 update")
+
+
+def one_of(choices: Sequence[str], also: dict[str, str] | None = None) -> Rule:
+    """One of `choices`; `also` names choices by what they are called elsewhere."""
+
+    def rule(field: str, value: Any) -> None:
+        if value not in choices:
+            known = (also or {}).get(value) if isinstance(value, str) else None
+            hint = f" (here it is {known})" if known else did_you_mean(str(value), choices)
+            raise SettingError(field, f'"{value}" is not one of {", ".join(choices)}{hint}')
+
+    return rule
+
+
+def optional(rule: Rule) -> Rule:
+    """None, or what `rule` allows."""
+
+    def wider(field: str, value: Any) -> None:
+        if value is not None:
+            rule(field, value)
+
+    return wider
+
+
+def list_of(rule: Rule) -> Rule:
+    """A list of one or more values that `rule` allows."""
+
+    def each(field: str, value: Any) -> None:
+        if not isinstance(value, tuple) or not value:
+            raise SettingError(field, f"{value!r} must be a list of one or more")
+        for item in value:
+            rule(field, item)
+
+    return each
