@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
-from difflib import get_close_matches
 
 
 class FinetuneError(Exception):
@@ -91,6 +90,8 @@ class DeviceError(FinetuneError):
 
 def did_you_mean(word: str, choices: Collection[str]) -> str:
     """Returns " (did you mean X?)" for the choice nearest to `word`, or "" where none is near."""
+    from difflib import get_close_matches
+
     near = get_close_matches(word.casefold(), {choice.casefold(): choice for choice in choices}, n=1, cutoff=0.6)
     if not near:
         return ""

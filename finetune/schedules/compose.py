@@ -82,7 +82,7 @@ class Sequel(Factor):
     curves: tuple[Curve, ...]
 
     def __call__(self, step: Numbers) -> Numbers:
-        if is_number(step):
+        if isinstance(step, int):
             index = bisect_right(self.starts, step) - 1
             return self.curves[index](step - self.starts[index])
         import numpy as np
@@ -127,7 +127,7 @@ class Way:
     ahead: int = 0
 
     def __call__(self, step: Numbers) -> Numbers:
-        return travelled(progress(step + self.ahead, self.steps), start=self.start, end=self.end, shape=self.shape)
+        return travelled(progress(step + self.ahead, self.steps), self.start, self.end, self.shape)
 
 
 def progress(step: Numbers, steps: int) -> Numbers:

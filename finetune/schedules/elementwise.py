@@ -18,7 +18,7 @@ def is_number(value: Numbers) -> bool:
 
 def cos(value: Numbers) -> Numbers:
     """The cosine of `value` in radians."""
-    if is_number(value):
+    if isinstance(value, float):
         return math.cos(value)
     import numpy as np
 

@@ -49,6 +49,7 @@ class ScheduledLR(LRScheduler):
     ) -> None:
         self.on_change = on_change
         self._plan: Plan = plan_of(schedule, run, groups, peaks=[])
+        self._joined_groups = 0
         super().__init__(optimizer)
 
     @property
@@ -62,6 +63,9 @@ class ScheduledLR(LRScheduler):
 
     def get_lr(self) -> list[float | torch.Tensor]:
         """Returns each group's rate at the present position, as plain numbers."""
+        if len(self._factors) == 1:
+            factor = self._factors[0](self.last_epoch)
+            return [peak * factor for peak in self.base_lrs]
         values = [factor(self.last_epoch) for factor in self._factors]
         return [peak * values[which] for peak, which in zip(self.base_lrs, self._which, strict=True)]
 
@@ -122,14 +126,14 @@ class ScheduledLR(LRScheduler):
     def _go_to(self, position: int) -> None:
         self.last_epoch = position
         groups = self.optimizer.param_groups
-        if len(groups) != len(self._plan["peaks"]):
+        if len(groups) != self._joined_groups:
             self._join()
-        self._last_lr = self.get_lr()
-        for group, rate in zip(groups, self._last_lr, strict=True):
-            if isinstance(group["lr"], torch.Tensor):
-                group["lr"].fill_(rate)
-            else:
+        self._last_lr = rates = self.get_lr()
+        for group, rate in zip(groups, rates, strict=True):
+            if type(group["lr"]) is float:
                 group["lr"] = rate
+            else:
+                _set_rate(group, rate)
         for index, momentum in self._momenta:
             _set_momentum(groups[index], momentum(position))
 
@@ -140,6 +144,7 @@ class ScheduledLR(LRScheduler):
         joining = groups[len(self.base_lrs) :]
         self.base_lrs += [float(group.setdefault("initial_lr", float(group["lr"]))) for group in joining]
         self._plan = {**self._plan, "peaks": list(self.base_lrs)}
+        self._joined_groups = len(groups)
         self._resolve()
 
     def _resolve(self) -> None:
@@ -192,6 +197,13 @@ def make_scheduler(
 
 def _name(group: Mapping[str, Any], index: int) -> str:
     return str(group.get("name", index))
+
+
+def _set_rate(group: dict[str, Any], rate: float) -> None:
+    if isinstance(group["lr"], torch.Tensor):
+        group["lr"].fill_(rate)
+    else:
+        group["lr"] = rate
 
 
 def _check_momentum(group: Mapping[str, Any]) -> None:

@@ -51,7 +51,7 @@ EXPONENTIAL = "exponential"
 SHAPE_NAMES = (*SHAPES, EXPONENTIAL)
 
 
-def travelled(progress: Numbers, *, start: float, end: float, shape: str) -> Numbers:
+def travelled(progress: Numbers, start: float, end: float, shape: str) -> Numbers:
     """The level at `progress` (0 … 1) of the way from `start` to `end`, in a shape by name, exact at both ends."""
     if shape == EXPONENTIAL:
         return start ** (1.0 - progress) * end**progress
