@@ -82,7 +82,7 @@ class Sequel(Factor):
     curves: tuple[Curve, ...]
 
     def __call__(self, step: Numbers) -> Numbers:
-        if isinstance(step, int):
+        if isinstance(step, (int, float)):
             index = bisect_right(self.starts, step) - 1
             return self.curves[index](step - self.starts[index])
         import numpy as np

@@ -199,9 +199,9 @@ def _name(group: Mapping[str, Any], index: int) -> str:
     return str(group.get("name", index))
 
 
-def _set_rate(group: dict[str, Any], rate: float) -> None:
+def _set_rate(group: dict[str, Any], rate: float | torch.Tensor) -> None:
     if isinstance(group["lr"], torch.Tensor):
-        group["lr"].fill_(rate)
+        group["lr"].fill_(float(rate))
     else:
         group["lr"] = rate
 
