@@ -21,6 +21,7 @@ from finetune.schedules import SCHEDULES, Plateau, make_schedule, make_scheduler
 README = Path(__file__).parents[2] / "README.md"
 FRACTIONS = st.floats(0.0, 1.0, allow_subnormal=False)
 RATIOS = st.floats(0.05, 1.0)
+FALLS = st.floats(0.05, 0.99)  # at 1 optax takes its end_value for a ceiling
 POWERS = st.floats(0.25, 4.0)
 
 AGREEMENT = {}
@@ -279,7 +280,7 @@ def _(draw):
 
 @agreement("step", "optax", "exponential_decay(staircase=True)")
 def _(draw):
-    total, gamma, every, floor = draw(st.integers(1, 60)), draw(RATIOS), draw(st.integers(1, 70)), draw(FRACTIONS)
+    total, gamma, every, floor = draw(st.integers(1, 60)), draw(FALLS), draw(st.integers(1, 70)), draw(FRACTIONS)
     theirs = optax_rates("exponential_decay", total, 1.0, every, gamma, staircase=True, end_value=floor)
     return factors("step", total, gamma=gamma, every=every, floor=floor), theirs
 
@@ -323,7 +324,7 @@ def _(draw):
 
 @agreement("exponential", "optax", "exponential_decay")
 def _(draw):
-    total, gamma, every, floor = draw(st.integers(1, 60)), draw(RATIOS), draw(st.integers(1, 70)), draw(FRACTIONS)
+    total, gamma, every, floor = draw(st.integers(1, 60)), draw(FALLS), draw(st.integers(1, 70)), draw(FRACTIONS)
     theirs = optax_rates("exponential_decay", total, 1.0, every, gamma, end_value=floor)
     return factors("exponential", total, gamma=gamma, every=every, floor=floor), theirs
 
