@@ -163,7 +163,7 @@ def _curve(label: str, schedule: Schedule, run: Run, peak: float) -> Curve:
 def refine(
     run: Annotated[Path, typer.Argument(help="The directory of a finished run.")],
     smoothing: Annotated[str, typer.Option(help="The length of the median filter over the gradient norms.")] = "10%",
-    exponent: Annotated[float, typer.Option(help="2 for SGD; the paper has 1 for Adam, with l1 norms.")] = 2.0,
+    exponent: Annotated[float | None, typer.Option(help="2 for sgd and 1 for all others, unless given.")] = None,
     tolerance: Annotated[float, typer.Option(help="How far the lines may be from the fitted factors.")] = 0.01,
     output: Annotated[Path | None, typer.Option(help="A .yaml file; without it, the fragment is printed.")] = None,
 ) -> None:
@@ -177,6 +177,8 @@ def refine(
     norms = [row["gradient_norm"] for row in read_history(run) if "gradient_norm" in row]
     if any(norm is None for norm in norms):
         raise RecordError(f"{run}: a gradient norm was not finite; refine a run that did not diverge")
+    if exponent is None:
+        exponent = 2.0 if record.recipe["optimizer"]["name"] == "sgd" else 1.0
     factors = refined_factors(norms, smoothing=smoothing, exponent=exponent)
     schedule = fitted(factors.tolist(), tolerance=tolerance)
     text = "\n".join(

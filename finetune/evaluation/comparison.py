@@ -11,8 +11,14 @@ from typing import Any
 from finetune.evaluation.record import RunRecord
 
 FEWEST_SEEDS = 5
+LONGEST = 60
 # Where a recipe lies and what its runs are called say nothing about what was run.
 IGNORED = ("name", "output", "training.seed")
+
+
+def brief(value: Any) -> str:
+    """Returns a setting's value in few words: of a long list, how long it is."""
+    return f"[{len(value)} items]" if isinstance(value, list) and len(str(value)) > LONGEST else str(value)
 
 
 @dataclass(frozen=True)
@@ -32,7 +38,8 @@ class Row:
     def schedule(self) -> str:
         """The schedule's settings, in words."""
         settings = self.records[0].schedule.settings
-        return ", ".join(f"{key} {value}" for key, value in settings.items() if key != "name" and value is not None)
+        own = {key: value for key, value in settings.items() if key != "name" and value is not None}
+        return ", ".join(f"{key} {brief(value)}" for key, value in own.items())
 
     @property
     def diverged(self) -> int:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from rich.console import Console
 
+from finetune.evaluation.comparison import brief
 from finetune.evaluation.record import ModelIdentity
 from finetune.training.batches import LengthGroupedBatches
 from finetune.training.layout import Horizon, Layout, plan_horizon
@@ -19,6 +20,7 @@ from finetune.training.recording import weights_fingerprint
 
 if TYPE_CHECKING:
     from finetune.recipe import Recipe
+    from finetune.schedules import Schedule
     from finetune.tasks.pretrained import LoadedModel
 
 
@@ -82,7 +84,7 @@ def show_plan(plan: Plan, console: Console, *, precision: str, resumed_at: int) 
         ("classes", ", ".join(plan.material.classes)),
         ("tokens", f"{lengths.mean():.0f} on average, {lengths.max()} at most; {_truncated(plan)}"),
         ("model", f"{plan.model.architecture}, {plan.model.parameters / 1e6:.1f}M parameters; {_new_tensors(plan)}"),
-        ("schedule", ", ".join(f"{key} {value}" for key, value in recipe.schedule.to_dict().items() if key != "name")),
+        ("schedule", _in_words(recipe.schedule)),
         (
             "optimizer",
             f"{optimizer.name}, peak rate {optimizer.learning_rate:g}, weight decay {optimizer.weight_decay:g}",
@@ -97,9 +99,12 @@ def show_plan(plan: Plan, console: Console, *, precision: str, resumed_at: int) 
     ]
     if resumed_at:
         rows.append(("resumed", f"after update {resumed_at}, from the checkpoint of an interrupted run"))
-    say_table(
-        console, [(name, f"{recipe.schedule.name}, {text}" if name == "schedule" else text) for name, text in rows]
-    )
+    say_table(console, rows)
+
+
+def _in_words(schedule: Schedule) -> str:
+    settings = schedule.to_dict()
+    return ", ".join([settings.pop("name"), *(f"{key} {brief(value)}" for key, value in settings.items())])
 
 
 def _sizes(plan: Plan) -> str:
