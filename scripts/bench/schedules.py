@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import importlib.machinery
 import importlib.util
 import json
 import math
@@ -59,7 +60,7 @@ def transformers_own(groups: int) -> Callable[[], Any]:
 
 def timms(groups: int) -> Callable[[], Any]:
     if "timm" not in sys.modules:
-        found = importlib.util.find_spec("timm")
+        found = importlib.machinery.PathFinder.find_spec("timm", [str(Path(sys.prefix) / "reference")])
         if found is None:
             raise SystemExit("timm is not installed: scripts/venv dev")
         sys.modules["timm"] = importlib.util.module_from_spec(found)  # its schedulers alone need no torchvision

@@ -4,6 +4,7 @@
 """
 
 import importlib
+import importlib.machinery
 import importlib.util
 import math
 import sys
@@ -56,9 +57,9 @@ def torch_rates(make, updates):
 
 
 def timm_schedulers():
-    """timm's schedulers without the rest of timm, which needs torchvision; `scripts/venv` installs it without."""
+    """timm's schedulers without the rest of timm, which needs torchvision: `scripts/venv` puts it aside, without."""
     if "timm" not in sys.modules:
-        found = importlib.util.find_spec("timm")
+        found = importlib.machinery.PathFinder.find_spec("timm", [str(Path(sys.prefix) / "reference")])
         if found is None:
             pytest.skip("timm is not installed")
         sys.modules["timm"] = importlib.util.module_from_spec(found)

@@ -1,5 +1,6 @@
 """The scheduler under any optimizer, with tensor rates, a compiled step, and sharded parameters."""
 
+import json
 import socket
 
 import pytest
@@ -97,7 +98,7 @@ def test_a_compiled_step_is_compiled_once_for_all_rates():
     assert 1 <= compiler.frame_count <= 2
 
 
-def _sharded(rank, world, port, results):
+def _sharded(rank, world, port, folder):
     import torch.distributed as dist
     from torch.distributed.fsdp import fully_shard
 
@@ -114,18 +115,16 @@ def _sharded(rank, world, port, results):
     moved = [
         not torch.equal(parameter.full_tensor(), old) for parameter, old in zip(model.parameters(), before, strict=True)
     ]
-    results[rank] = (rates, all(moved))
+    (folder / f"{rank}.json").write_text(json.dumps([rates, all(moved)]))
     dist.destroy_process_group()
 
 
-def test_sharded_parameters_follow_the_same_rates_on_every_process():
+def test_sharded_parameters_follow_the_same_rates_on_every_process(tmp_path):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    with torch.multiprocessing.Manager() as manager:
-        results = manager.dict()
-        torch.multiprocessing.spawn(_sharded, args=(2, port, results), nprocs=2)
-        for rank in range(2):
-            rates, moved = results[rank]
-            assert rates == [pytest.approx(row) for row in expected(0.1)]
-            assert moved
+    torch.multiprocessing.spawn(_sharded, args=(2, port, tmp_path), nprocs=2)
+    for rank in range(2):
+        rates, moved = json.loads((tmp_path / f"{rank}.json").read_text())
+        assert rates == [pytest.approx(row) for row in expected(0.1)]
+        assert moved
