@@ -6,6 +6,8 @@ import shlex
 import shutil
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import pyarrow.parquet
@@ -118,6 +120,36 @@ def test_two_processes_compute_the_losses_and_predictions_of_one(small_recipe, t
         assert tables[1].column("probability_positive").to_pylist() == pytest.approx(
             tables[0].column("probability_positive").to_pylist(), abs=1e-2
         )
+
+
+def ask_for_a_cooldown(output):
+    """Asks the run below `output` for a cooldown of 6 updates, as soon as there is one."""
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        for recipe in output.glob("*/*/recipe.yaml"):
+            main_arguments = ["cooldown", str(recipe.parent), "--duration", "6", "--shape", "linear"]
+            subprocess.run([str(BIN / "finetune"), *main_arguments], check=True, capture_output=True)
+            return
+        time.sleep(0.05)
+
+
+def test_a_cooldown_on_request_and_a_plateau_are_the_same_on_every_process(small_recipe, tmp_path):
+    output = tmp_path / "runs"
+    asking = threading.Thread(target=ask_for_a_cooldown, args=(output,))
+    asking.start()
+    line = launch_line("cpu_2_processes").replace("recipes/minilm_reviews.yaml", str(small_recipe))
+    schedule = "{name: plateau, warmup: 0, patience: 0, threshold: 10.0, gamma: 0.5}"
+    done = launch(f'{line} output={output} "schedule={schedule}" training.duration=500 evaluation.every=4')
+    asking.join()
+    assert done.returncode == 0, done.stdout + done.stderr
+    (run,) = find_runs([output])
+    record = read_record(run)
+    at = record.schedule.cooldown["at"]
+    assert at % 10 == 0
+    assert record.schedule.total_steps == at + 6
+    rates = [5e-3 * 0.5 ** max(0, t // 4 - 1) for t in range(at)]
+    rates += [5e-3 * 0.5 ** max(0, at // 4 - 1) * (1 - t / 6) for t in range(6)]
+    assert record.schedule.groups[0].rates == pytest.approx(rates)
 
 
 @pytest.mark.parametrize("config", ["cpu", "cpu_2_processes"])

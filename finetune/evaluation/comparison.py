@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,13 +13,17 @@ from finetune.evaluation.record import RunRecord
 
 FEWEST_SEEDS = 5
 LONGEST = 60
-# Where a recipe lies and what its runs are called say nothing about what was run.
+# Where a recipe, its model and its data lie and what its runs are called say nothing about what was run: the data is
+# known by its fingerprint, the model by its initial weights.
 IGNORED = ("name", "output", "training.seed")
+PLACES = ("data.", "model.path")
 
 
 def brief(value: Any) -> str:
-    """Returns a setting's value in few words: of a long list, how long it is."""
-    return f"[{len(value)} items]" if isinstance(value, list) and len(str(value)) > LONGEST else str(value)
+    """Returns a setting's value in few words: of a long list, how long it is, and a sign that tells it from others."""
+    if not isinstance(value, list) or len(str(value)) <= LONGEST:
+        return str(value)
+    return f"[{len(value)} items, {hashlib.sha256(json.dumps(value).encode()).hexdigest()[:4]}]"
 
 
 @dataclass(frozen=True)
@@ -94,7 +99,9 @@ def _judged_on(record: RunRecord) -> str:
 
 
 def _compare_group(records: Sequence[RunRecord]) -> Comparison:
-    settings = [_flatten(record.recipe) for record in records]
+    settings = [
+        {key: item for key, item in _flatten(record.recipe).items() if not key.startswith(PLACES)} for record in records
+    ]
     differing = {
         key for setting in settings for key in setting if any(other.get(key) != setting[key] for other in settings)
     } - set(IGNORED)
@@ -130,7 +137,7 @@ def _flatten(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     for key, item in value.items():
         if isinstance(item, Mapping):
             flat |= _flatten(item, f"{prefix}{key}.")
-        else:
+        elif item not in (None, []):
             flat[f"{prefix}{key}"] = item
     return flat
 
@@ -140,7 +147,7 @@ def _label(setting: Mapping[str, Any], settings: Sequence[Mapping[str, Any]]) ->
     name = setting["schedule.name"]
     namesakes = [other for other in settings if other["schedule.name"] == name]
     telling = [
-        f"{key.removeprefix('schedule.')} {value}"
+        f"{key.removeprefix('schedule.')} {brief(value)}"
         for key, value in setting.items()
         if key.startswith("schedule.") and any(other.get(key) != value for other in namesakes)
     ]

@@ -25,7 +25,7 @@ ACCUMULATE = 2
 def main() -> list[float]:
     """Trains, prints every update, and returns each update's rate."""
     accelerator = Accelerator(
-        gradient_accumulation_steps=ACCUMULATE, dataloader_config=DataLoaderConfiguration(split_batches=True, use_seedable_sampler=True)
+        gradient_accumulation_steps=ACCUMULATE, dataloader_config=DataLoaderConfiguration(split_batches=True)
     )
     set_seed(0)
     inputs = torch.randn(80, 4)

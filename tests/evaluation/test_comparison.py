@@ -62,6 +62,22 @@ def test_names_and_places_are_no_difference(make_record):
     assert len(only([make_record(), record]).rows) == 1
 
 
+def test_the_same_data_and_model_elsewhere_are_no_difference(make_record):
+    elsewhere = {"data": {"files": {"train": ["/elsewhere/train.csv"]}}, "model": {"path": "/elsewhere/model"}}
+    assert len(only([make_record(), make_record(changes=elsewhere, seed=1)]).rows) == 1
+
+
+def test_a_setting_left_open_is_the_same_as_one_that_is_not_there_yet(make_record):
+    assert len(only([make_record(), make_record(changes={"plugins": [], "more": None}, seed=1)]).rows) == 1
+
+
+def test_long_settings_are_told_apart_in_few_words(make_record):
+    points = [[[f"{x}%", 1.0 - x / 100] for x in range(0, 100, step)] for step in (5, 6)]
+    labels = [row.label for row in only([make_record("piecewise", settings={"points": each}) for each in points]).rows]
+    assert len(set(labels)) == 2
+    assert all(len(label) < 50 for label in labels)
+
+
 def test_few_seeds_are_said_to_settle_nothing(make_record):
     cautions = only([make_record(), make_record("step")]).cautions
     assert any("With one seed in a row, this can't say which schedule is better" in caution for caution in cautions)
