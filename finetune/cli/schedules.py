@@ -86,7 +86,7 @@ def show(name: Annotated[str, typer.Argument(help="The name of a schedule.")]) -
     for heading in ("setting", "default", "what it is"):
         table.add_column(heading, no_wrap=heading != "what it is")
     for field in dataclasses.fields(schedule):
-        table.add_row(field.name, _shown(field.default), field.metadata["about"])
+        table.add_row(field.name, _shown(field.default), field.metadata.get("about", ""))
     console.print(table)
     if schedule.source:
         console.print(f"From: {schedule.source}", markup=False, highlight=False)

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
@@ -139,7 +140,7 @@ class Schedule:
         plain: dict[str, Any] = {"name": self.name}
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
-            if value != field.default or not (value is None or field.metadata["quiet"]):
+            if value != field.default or not (value is None or field.metadata.get("quiet")):
                 plain[field.name] = _plain(value)
         return plain
 
@@ -244,8 +245,9 @@ def make_schedule(name: str, **own: Any) -> Schedule:
 
 
 def _unknown(key: str, name: str, known: list[str]) -> str:
-    if key in ELSEWHERE:
-        return f"unknown key; here it is {ELSEWHERE[key]}"
+    here = ELSEWHERE.get(key, "")
+    if here.startswith("nothing") or not {*known}.isdisjoint(re.findall(r"\w+", here)):
+        return f"unknown key; here it is {here}"
     return f"unknown key{did_you_mean(key, known) or f'; {name} has ' + ', '.join(known)}"
 
 
@@ -309,7 +311,7 @@ def _from_function(name: str, fall: Callable[..., float]) -> type[Schedule]:
 
     kind = dataclasses.make_dataclass(
         fall.__qualname__,
-        [(item.name, Any, setting(item.default, _anything, "")) for item in parameters],
+        [(item.name, Any, dataclasses.field(default=item.default)) for item in parameters],
         bases=(Warmed,),
         namespace={"_decay": decay, "formula": f"m + (1 − m)·{fall.__name__}(p)", "__doc__": fall.__doc__},
         frozen=True,
@@ -317,10 +319,6 @@ def _from_function(name: str, fall: Callable[..., float]) -> type[Schedule]:
     )
     kind.__module__ = fall.__module__
     return kind
-
-
-def _anything(field: str, value: Any) -> None:
-    """No rule: the function's own."""
 
 
 def _one_by_one(value: Numbers, function: Callable[[float], float]) -> Numbers:

@@ -68,8 +68,12 @@ def factor_for(plan: Plan, group: str, peak: float) -> Factor:
 
 
 def momentum_for(plan: Plan, group: str) -> Factor | None:
-    """Returns the momentum that the group called `group` follows, or None."""
-    return _schedule(plan, group)[1].resolve_momentum(run_of(plan)) if plan["joined"] is None else None
+    """Returns the momentum that the group called `group` follows, or None; a cooldown leaves it as it is."""
+    joined, run, schedule = plan["joined"], run_of(plan), _schedule(plan, group)[1]
+    if joined is None:
+        return schedule.resolve_momentum(run)
+    later = schedule.resolve_momentum(replace(run, total_steps=run.total_steps - joined["at"]))
+    return Sequel((0, joined["at"]), (later, later)) if later is not None and joined["how"] == "restart" else None
 
 
 def _schedule(plan: Plan, group: str) -> tuple[str, Schedule]:
@@ -137,7 +141,7 @@ def go_on_from(saved: Plan, own: Plan, *, at: int, policy: ChangePolicy) -> Plan
             "start), restart (the new one over the updates left) or branch (a cooldown to the new horizon)"
         )
     if policy == "extend":
-        return own
+        return {**own, "plateaus": {key: saved["plateaus"].get(key, seen) for key, seen in own["plateaus"].items()}}
     if own["run"]["total_steps"] <= at:
         raise ResumeError(
             f"on_change {policy}: the run of {own['run']['total_steps']} updates ends before update {at}, "

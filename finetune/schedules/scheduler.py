@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from copy import deepcopy
 from fractions import Fraction
 from typing import Any, get_args
 
@@ -106,7 +107,7 @@ class ScheduledLR(LRScheduler):
 
     def state_dict(self) -> dict[str, Any]:
         """Returns the position and the plan: schedule, lengths and peaks, as plain values."""
-        return {"last_epoch": self.last_epoch, "plan": self._plan}
+        return {"last_epoch": self.last_epoch, "plan": deepcopy(self._plan)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Takes the position from `state_dict` and sets the rates that the plan gives there.
@@ -115,7 +116,7 @@ class ScheduledLR(LRScheduler):
         ResumeError with the differences. Load the optimizer's own state first: it brings back rates and peaks.
         """
         position = int(state_dict["last_epoch"])
-        saved = state_dict.get("plan", self._plan)  # a checkpoint of another scheduler has none
+        saved = deepcopy(state_dict.get("plan", self._plan))  # a checkpoint of another scheduler has none
         self._plan = go_on_from(saved, self._plan, at=position, policy=self.on_change)
         self.base_lrs = list(self._plan["peaks"])
         for group, peak in zip(self.optimizer.param_groups, self.base_lrs, strict=False):

@@ -20,14 +20,21 @@ def setting(default: Any, rule: Rule, about: str, *, quiet: bool = False) -> Any
 
 
 def problems_of(instance: Any) -> list[SettingError]:
-    """Returns what the rules of a dataclass instance's fields object to, in the order of the fields."""
+    """Returns what the rules of a dataclass instance's fields object to, in the order of the fields.
+
+    A field made without `setting` has no rule.
+    """
     problems = []
     for field in dataclasses.fields(instance):
         try:
-            field.metadata["rule"](field.name, getattr(instance, field.name))
+            field.metadata.get("rule", _any)(field.name, getattr(instance, field.name))
         except SettingError as error:
             problems.append(error)
     return problems
+
+
+def _any(field: str, value: Any) -> None:
+    """Whatever there is."""
 
 
 def number(least: float = -math.inf, most: float = math.inf, *, above: float | None = None) -> Rule:

@@ -343,12 +343,19 @@ def test_all_problems_come_at_once():
         ("cosine", "min_lr_rate", "min_lr_rate: unknown key; here it is floor"),
         ("wsd", "num_decay_steps", "num_decay_steps: unknown key; here it is cooldown"),
         ("step", "step_size", "step_size: unknown key; here it is every"),
+        ("plateau", "cooldown", "cooldown: unknown key; here it is rest"),
+        ("linear", "num_training_steps", "num_training_steps: unknown key; here it is nothing: the run's own length"),
     ],
 )
 def test_a_setting_named_as_elsewhere_gets_its_name_here(name, setting, message):
     with pytest.raises(SettingError) as error:
         make_schedule(name, **{setting: 1})
     assert str(error.value) == message
+
+
+def test_a_name_from_elsewhere_that_fits_no_setting_is_merely_unknown():
+    with pytest.raises(SettingError, match=r"^cooldown: unknown key; linear has warmup,"):
+        make_schedule("linear", cooldown=3)
 
 
 def test_an_unknown_name_gets_the_choices_and_the_nearest():

@@ -47,11 +47,15 @@ def test_a_class_becomes_a_schedule():
     @dataclass(frozen=True, kw_only=True)
     class AlwaysHalf(Warmed):
         formula = "1/2"
+        half: float = 0.5
 
         def _decay(self, span):
-            return lambda step: 0.5
+            return lambda step: self.half
 
-    assert make_schedule("always_half", warmup=1).resolve(total_steps=3)(2) == 0.5
+    schedule = make_schedule("always_half", warmup=1)
+    assert schedule.resolve(total_steps=3)(2) == 0.5
+    assert make_schedule(**schedule.to_dict()) == schedule
+    assert make_schedule("always_half", half=0.25).resolve(total_steps=3)(2) == 0.25
 
 
 def test_a_name_that_is_taken_is_refused():

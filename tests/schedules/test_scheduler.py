@@ -344,6 +344,39 @@ def test_one_cycle_moves_the_momentum_against_the_rate(make_optimizer):
         assert [seen[0], seen[2], seen[4], seen[7], seen[10]] == pytest.approx([0.95, 0.9, 0.85, 0.9, 0.95])
 
 
+def test_a_restarted_cycle_moves_the_momentum_anew():
+    def make(**own):
+        optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0, momentum=0.9)
+        return optimizer, make_scheduler(optimizer, OneCycle(warmup=2), **own)
+
+    optimizer, scheduler = make(total_steps=10)
+    advance(optimizer, scheduler, 4)
+    again, resumed = make(total_steps=12, on_change="restart")
+    resumed.load_state_dict(scheduler.state_dict())
+    seen = []
+    for _ in range(3):
+        seen.append(again.param_groups[0]["momentum"])
+        advance(again, resumed, 1)
+    assert seen == pytest.approx([0.95, 0.9, 0.85])
+
+
+def test_a_state_that_was_taken_does_not_change(make_optimizer):
+    scheduler = make_scheduler(make_optimizer(1.0), Plateau(patience=0), total_steps=9)
+    state = scheduler.state_dict()
+    before = json.dumps(state)
+    scheduler.observe(1.0)
+    scheduler.observe(1.0)
+    assert json.dumps(state) == before
+
+
+def test_an_extended_plateau_remembers_what_it_has_seen(make_optimizer):
+    run = Resumed(make_optimizer, Plateau(gamma=0.5, patience=0), total_steps=10)
+    run.scheduler.observe(1.0)
+    run.scheduler.observe(1.0)
+    _, optimizer = run.go_on(Plateau(gamma=0.5, patience=0), total_steps=20, on_change="extend")
+    assert rates(optimizer) == [0.5]
+
+
 def test_one_cycle_is_refused_where_there_is_no_momentum_to_set():
     optimizer = torch.optim.Adagrad([torch.nn.Parameter(torch.zeros(1))])
     with pytest.raises(SettingError, match=r"^momentum: the optimizer has neither"):
