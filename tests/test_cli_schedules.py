@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import fields
+from pathlib import Path
 
 import pytest
 import yaml
@@ -10,6 +11,8 @@ from finetune.cli import main
 from finetune.cli.schedules import EXAMPLES
 from finetune.recipe import load_recipe
 from finetune.schedules import SCHEDULES, as_schedule
+
+ROOT = Path(__file__).parents[1]
 
 
 @pytest.fixture
@@ -69,6 +72,13 @@ def test_schedules_are_drawn_into_a_file(call, tmp_path, suffix):
     code, out, _ = call("schedules", "plot", "--all", "--output", path)
     assert (code, out) == (0, f"written to {path}\n")
     assert path.stat().st_size > 10_000
+
+
+def test_the_picture_of_the_readme_is_what_its_command_draws(call, tmp_path):
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert "![" in readme.partition("finetune schedules plot --all --output docs/schedules.svg")[0]
+    call("schedules", "plot", "--all", "--output", tmp_path / "schedules.svg")
+    assert (tmp_path / "schedules.svg").read_text() == (ROOT / "docs" / "schedules.svg").read_text()
 
 
 def test_a_recipes_schedule_is_drawn(call, small_recipe):

@@ -15,9 +15,11 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from finetune.errors import SettingError
+from finetune.evaluation.record import read_history
 from finetune.recipe import load_recipe
 from finetune.training import rate_finder
-from finetune.training.rate_finder import RateSearch, find_rate, read_curve
+from finetune.training.rate_curve import RateSearch, read_curve
+from finetune.training.rate_finder import find_rate
 from finetune.training.trainer import ScheduledTrainer
 
 UPDATES = 100
@@ -145,6 +147,13 @@ def test_an_explosion_at_the_end_does_not_move_the_suggestion():
     assert read([*LEARNING[:80], 1e6]).suggestion == read(LEARNING[:80]).suggestion
 
 
+def test_a_loss_that_falls_back_from_a_peak_beyond_the_least_does_not_count():
+    peak = 0.9 * np.exp(-(((DECADES + 1.2) / 0.25) ** 2))  # it falls from there more steeply than at 1e-4
+    curve = read(0.7 - 0.5 * logistic(-4, 0.3) + 0.05 * logistic(-2, 0.2) + peak)
+    assert not curve.diverged
+    assert curve.suggestion == pytest.approx(1e-4, rel=0.2)
+
+
 def test_a_rate_that_waits_for_an_update_skipped_in_fp16_is_no_slope():
     rates = np.array([RATES[0]] * 4 + RATES[4:].tolist())
     assert read(LEARNING, rates=rates).suggestion == read(LEARNING).suggestion
@@ -267,20 +276,28 @@ def test_a_search_is_complete_where_nothing_diverges(find):
 
 
 @pytest.mark.slow
+def test_a_search_starts_as_a_run_does(find, train):
+    steady = ("schedule=constant", "schedule.warmup=0", "optimizer.learning_rate=1e-6", "training.duration=2")
+    _, run = train(*steady, "training.seed=3")
+    search, _ = find("training.seed=3", least=1e-6, updates=10)
+    assert search.curves[0].losses[:2] == tuple(row["loss"] for row in read_history(run) if "rates" in row)
+
+
+@pytest.mark.slow
 def test_a_search_that_diverges_stops_early(find, monkeypatch):
     made = []
     original = ScheduledTrainer.training_step
 
     def count(self, *args, **kwargs):
-        made.append(self.state.global_step)
-        return original(self, *args, **kwargs)
+        made.append(original(self, *args, **kwargs))
+        return made[-1]
 
     monkeypatch.setattr(ScheduledTrainer, "training_step", count)
-    search, out = find("optimizer=sgd", "optimizer.learning_rate=1", "training.gradient_clipping=null", most=1e30)
+    search, out = find(most=1e6)
     (curve,) = search.curves
     assert curve.diverged
+    assert all(math.isfinite(loss) for loss in made)  # so it is the limit that stopped it
     assert len(curve.losses) <= len(made) < 40
-    assert all(math.isfinite(loss) for loss in curve.losses)
     assert "diverged at" in out
 
 
