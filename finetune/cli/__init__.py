@@ -105,9 +105,9 @@ def lr_find(
     overrides: Annotated[
         list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Settings in place of the recipe's.")
     ] = None,
-    least: Annotated[float, typer.Option(help="The rate of the first update.")] = 1e-7,
-    most: Annotated[float, typer.Option(help="The rate of the last update.")] = 1.0,
-    updates: Annotated[int, typer.Option(help="How many updates the rate takes to climb.")] = 100,
+    least: Annotated[float, typer.Option(help="The rate of the first update.")] = 1e-6,
+    most: Annotated[float, typer.Option(help="The rate of the last update.")] = 1e-2,
+    updates: Annotated[int, typer.Option(help="How many updates the rate takes to climb.")] = 200,
     seeds: Annotated[int, typer.Option(help="How often, with another seed each time.")] = 3,
     output: Annotated[Path | None, typer.Option(help="A picture (.png, .svg, .html) or the numbers (.json).")] = None,
     allow_plugins: AllowPlugins = False,

@@ -220,9 +220,7 @@ def _suggest(
     bottom = start + int(np.argmin(losses[start:]))
     meaningful = max(MEANINGFUL_FALL * abs(losses[start]), MEANINGFUL_ERRORS * error)
     if losses[start] - losses[bottom] < meaningful:
-        if diverged or losses[end] - losses[start] > meaningful:
-            return None, None, "the loss rises without having fallen: lower least, or give more updates"
-        return None, None, "the loss doesn't fall by more than its noise: raise most, or give more updates"
+        return None, None, _why_no_fall(losses[start:] - losses[start], meaningful, soon=2 * half, diverged=diverged)
     # Noise can put the least a little before the end of a loss that still falls there.
     still_falling = bottom == end or (not diverged and bottom >= end - half)
     tenth = None if still_falling and not diverged else float(rates[bottom]) / 10
@@ -239,3 +237,12 @@ def _suggest(
             return None, tenth, "the loss falls fastest right before it diverges: give more updates, for a finer climb"
         return None, tenth, "the loss falls fastest at the end of the range: raise most"
     return float(rates[steepest]), tenth, None
+
+
+def _why_no_fall(changes: Floats, meaningful: float, *, soon: int, diverged: bool) -> str:
+    """`changes`: of the smoothed loss since the start; `soon`: within how many updates a rise is one from the start."""
+    if np.any(changes[:soon] > meaningful):
+        return "the loss rises from the start of the range: lower least"
+    if diverged or changes[-1] > meaningful:
+        return "the loss rises before it has fallen by much: give more updates, or a narrower range (least, most)"
+    return "the loss doesn't fall by more than its noise: raise most, or give more updates"
