@@ -20,7 +20,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, TypeVar, cast
 
 from finetune.errors import SettingError, SettingErrors, did_you_mean
 from finetune.schedules import settings
@@ -92,6 +92,10 @@ class Schedule:
     source: ClassVar[str] = ""
 
     def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, list):
+                object.__setattr__(self, field.name, _hashable(value))
         problems = [*settings.problems_of(self)]
         if not problems:
             problems = [*self._conflicts()]
@@ -329,7 +333,11 @@ def _one_by_one(value: Numbers, function: Callable[[float], float]) -> Numbers:
     return np.array([function(float(item)) for item in value.ravel()]).reshape(value.shape)
 
 
+def _hashable(value: Any) -> Any:
+    return tuple(map(_hashable, value)) if isinstance(value, list) else value
+
+
 def _plain(value: Any) -> Any:
     if dataclasses.is_dataclass(value):
-        return value.to_dict() if hasattr(value, "to_dict") else dataclasses.asdict(value)  # type: ignore[arg-type]
+        return cast("Schedule", value).to_dict()
     return [_plain(item) for item in value] if isinstance(value, tuple | list) else value

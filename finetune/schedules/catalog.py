@@ -92,11 +92,6 @@ class Multistep(Warmed):
     )
     gamma: float = setting(0.1, settings.ratio, "γ, the fraction that each fall leaves")
 
-    def __post_init__(self) -> None:
-        if isinstance(self.milestones, list):
-            object.__setattr__(self, "milestones", tuple(self.milestones))
-        super().__post_init__()
-
     def _decay(self, span: Span) -> Curve:
         marks = [steps_of(milestone, "milestones", span.run) for milestone in self.milestones]
         if marks != sorted(set(marks)):
@@ -227,11 +222,6 @@ class OneCycle(Warmed):
         settings.optional(settings.list_of(settings.number(0, 0.9999))),
         "the least, at the peak rate, and the greatest; of Adam's kind it is the first beta; null leaves it alone",
     )
-
-    def __post_init__(self) -> None:
-        if isinstance(self.momentum, list):
-            object.__setattr__(self, "momentum", tuple(self.momentum))
-        super().__post_init__()
 
     def _conflicts(self) -> list[SettingError]:
         problems = super()._conflicts()

@@ -51,14 +51,7 @@ class ScheduleMixin:
             raise SettingError(
                 "optimizers", "a scheduler is passed beside schedule: pass optimizers=(optimizer, None), or None"
             )
-        for name, neutral in _NEUTRAL_ARGUMENTS.items():
-            value = getattr(self.args, name)
-            if value != neutral:
-                raise SettingError(
-                    name,
-                    f"{getattr(value, 'value', value)} in TrainingArguments would have no effect: "
-                    "leave it out, and describe the rate in schedule",
-                )
+        self._refuse_other_rates()
 
     def set_initial_training_values(self, args: Any, dataloader: Any, *rest: Any) -> tuple[Any, ...]:
         """Trainer's own; keeps the lengths of an epoch and of an update, which Trainer computes only here."""
@@ -73,6 +66,7 @@ class ScheduleMixin:
     def create_scheduler(self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None) -> ScheduledLR:
         """Sets `lr_scheduler`, once in each `train()`, over `optimizer`, or else Trainer's own, and returns it."""
         if self.lr_scheduler is None:
+            self._refuse_other_rates()
             run = self.describe_run(num_training_steps)
             self.lr_scheduler = make_scheduler(
                 self.optimizer if optimizer is None else optimizer,
@@ -87,6 +81,16 @@ class ScheduleMixin:
             # Without it, a second train() would go on with the spent scheduler.
             self._created_lr_scheduler = True
         return cast("ScheduledLR", self.lr_scheduler)
+
+    def _refuse_other_rates(self) -> None:
+        for name, neutral in _NEUTRAL_ARGUMENTS.items():
+            value = getattr(self.args, name)
+            if value != neutral:
+                raise SettingError(
+                    name,
+                    f"{getattr(value, 'value', value)} in TrainingArguments would have no effect: "
+                    f"set it to {neutral}, its default in transformers, and describe the rate in schedule",
+                )
 
     def describe_run(self, total_steps: int) -> Run:
         """Returns the lengths that durations count in; override it to tell how many tokens an update has."""

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import partial
 from itertools import pairwise
@@ -62,27 +62,23 @@ class Phases(Schedule):
         super().__post_init__()
 
     def _conflicts(self) -> list[SettingError]:
+        parts = list(_unfit({f"phases.{at}.schedule": phase.schedule for at, phase in enumerate(self.phases)}))
         open_ended = [str(at) for at, phase in enumerate(self.phases) if phase.duration is None]
         if len(open_ended) > 1:
-            return [
+            parts.append(
                 SettingError(
                     f"phases.{open_ended[1]}.duration",
                     f"missing, as in phase {open_ended[0]}: only one phase can take the rest of the run",
                 )
-            ]
-        return []
+            )
+        return parts
 
     def _factor(self, run: Run, peak: float | None) -> Factor:
         parts: list[tuple[int, Curve]] = []
         for at, (phase, steps) in enumerate(zip(self.phases, self._lengths(run), strict=True)):
             if steps == 0:
                 continue
-            own = Run(
-                total_steps=steps,
-                updates_per_epoch=run.updates_per_epoch,
-                samples_per_update=run.samples_per_update,
-                tokens_per_update=run.tokens_per_update,
-            )
+            own = replace(run, total_steps=steps)
             with settings_within(f"phases.{at}.schedule"):
                 factor = phase.schedule.over(own, peak=None if peak is None else peak * phase.peak)
             parts.append((steps, factor if phase.peak == 1 else Scaled(factor, phase.peak)))
@@ -120,6 +116,15 @@ def _phase(item: Any, at: int) -> Phase:
         return Phase(**item)
 
 
+def _unfit(parts: Mapping[str, Schedule]) -> Iterator[SettingError]:
+    """Yields what can't be part of another schedule, which has nobody to tell it of evaluations or move a momentum."""
+    for place, schedule in parts.items():
+        if isinstance(schedule, Plateau):
+            yield SettingError(place, "plateau can't be part of another schedule: it must be told of evaluations")
+        if getattr(schedule, "momentum", None) is not None:
+            yield SettingError(f"{place}.momentum", "can't be moved by part of a schedule: give momentum: null")
+
+
 @register_schedule("product")
 @dataclass(frozen=True, kw_only=True)
 class Product(Schedule):
@@ -136,6 +141,9 @@ class Product(Schedule):
                     schedules.append(as_schedule(item, field=""))
             object.__setattr__(self, "of", tuple(schedules))
         super().__post_init__()
+
+    def _conflicts(self) -> list[SettingError]:
+        return list(_unfit({f"of.{at}": schedule for at, schedule in enumerate(self.of)}))
 
     def _factor(self, run: Run, peak: float | None) -> Factor:
         factors = []
@@ -159,12 +167,6 @@ class Piecewise(Schedule):
     shape: str = setting(
         "linear", settings.one_of(("linear", "cosine", "constant")), "how it goes from point to point", quiet=True
     )
-
-    def __post_init__(self) -> None:
-        if isinstance(self.points, list | tuple):
-            points = tuple(tuple(point) if isinstance(point, list) else point for point in self.points)
-            object.__setattr__(self, "points", points)
-        super().__post_init__()
 
     def _factor(self, run: Run, peak: float | None) -> Factor:
         places = [parse_duration(where, field="points").steps(run) for where, _ in self.points]

@@ -1,8 +1,8 @@
 """A loop with Accelerate, which applies the same rates on one process and on many.
 
 The scheduler steps once after each update, and never goes through `prepare()`: a prepared scheduler steps once for each
-process. With `split_batches`, a batch is that of all processes together, so the number of updates doesn't depend on how
-many processes there are either.
+process (unless `split_batches` is set). A batch of 16 is divided between the processes, so there are as many updates on
+two as on one; with the seedable sampler they are of the same examples, too, and so the losses are the same.
 
 Run:     accelerate launch --config_file accelerate_configs/cpu.yaml scripts/examples/accelerate_loop.py
          ACCELERATE_USE_CPU=true accelerate launch --config_file accelerate_configs/cpu_2_processes.yaml \
@@ -20,16 +20,18 @@ from finetune.schedules import make_schedule, make_scheduler
 
 EPOCHS = 4
 ACCUMULATE = 2
+BATCH = 16
 
 
 def main() -> list[float]:
     """Trains, prints every update, and returns each update's rate."""
     accelerator = Accelerator(
-        gradient_accumulation_steps=ACCUMULATE, dataloader_config=DataLoaderConfiguration(split_batches=True)
+        gradient_accumulation_steps=ACCUMULATE, dataloader_config=DataLoaderConfiguration(use_seedable_sampler=True)
     )
     set_seed(0)
     inputs = torch.randn(80, 4)
-    data = DataLoader(TensorDataset(inputs, inputs.sum(dim=1, keepdim=True)), batch_size=16, shuffle=True)
+    share = BATCH // accelerator.num_processes
+    data = DataLoader(TensorDataset(inputs, inputs.sum(dim=1, keepdim=True)), batch_size=share, shuffle=True)
     model = torch.nn.Linear(4, 1)
     optimizer = torch.optim.AdamW(model.parameters(), lr=0.1)
     model, optimizer, data = accelerator.prepare(model, optimizer, data)  # but not the scheduler

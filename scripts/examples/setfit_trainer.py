@@ -15,9 +15,11 @@ from datasets import Dataset
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.sentence_transformer.modules import StaticEmbedding
 from setfit import SetFitModel, Trainer, TrainingArguments
+from setfit.model_card import ModelCardCallback
 from setfit.trainer import BCSentenceTransformersTrainer
 from sklearn.linear_model import LogisticRegression
 from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import TrainerCallback
 
 from finetune.schedules import ScheduleMixin, make_schedule
 
@@ -32,12 +34,14 @@ class ScheduledEmbeddingTrainer(ScheduleMixin, BCSentenceTransformersTrainer):
 class ScheduledSetFitTrainer(Trainer):
     """setfit.Trainer that takes `schedule`."""
 
-    def __init__(self, *args: Any, schedule: Any, **kwargs: Any) -> None:
+    def __init__(
+        self, *args: Any, schedule: Any, callbacks: list[TrainerCallback] | None = None, **kwargs: Any
+    ) -> None:
         super().__init__(*args, **kwargs)
         self.st_trainer = ScheduledEmbeddingTrainer(
             setfit_model=self.model,
             setfit_args=self.args,
-            callbacks=[],
+            callbacks=[*(callbacks or []), ModelCardCallback(self)],
             schedule=schedule,
         )
 

@@ -1,6 +1,7 @@
 """The example scripts: the rates that their optimizers really used are those of the formula."""
 
 import importlib.util
+import json
 import os
 import re
 import subprocess
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 from torch.optim.optimizer import register_optimizer_step_pre_hook
 
+from finetune.errors import SettingError
 from finetune.schedules import make_schedule
 
 EXAMPLES = Path(__file__).parents[2] / "scripts" / "examples"
@@ -67,22 +69,70 @@ def test_the_optimizer_uses_the_rates_of_the_formula(name, used, monkeypatch, tm
     assert len(used) == steps_of_each * len(told)
 
 
-def launched(processes):
-    """The rates that accelerate_loop prints under Accelerate's launcher."""
+# Runs the script given and, as the interpreter ends, writes the rates that the optimizer of this process used.
+WATCHED = """
+import json, os, runpy, sys
+from pathlib import Path
+from torch.optim.optimizer import register_optimizer_step_pre_hook
+
+script, folder = sys.argv[1:]
+rates = []
+register_optimizer_step_pre_hook(lambda optimizer, *_: rates.append(optimizer.param_groups[0]["lr"]))
+runpy.run_path(script, run_name="__main__")
+Path(folder, os.environ.get("RANK", "0") + ".json").write_text(json.dumps(rates))
+"""
+
+
+def launched(processes, folder):
+    """The rates that each process's optimizer used, and the losses printed, under Accelerate's launcher."""
+    folder = folder / str(processes)
+    folder.mkdir()
+    watched = folder / "watched.py"
+    watched.write_text(WATCHED)
     config = CONFIGS / ("cpu.yaml" if processes == 1 else "cpu_2_processes.yaml")
     command = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", str(config)]
     done = subprocess.run(
-        [*command, str(EXAMPLES / "accelerate_loop.py")],
+        [*command, str(watched), str(EXAMPLES / "accelerate_loop.py"), str(folder)],
         env=os.environ | {"ACCELERATE_USE_CPU": "true", "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
-        check=True,
+        check=False,
     )
+    assert done.returncode == 0, done.stdout + done.stderr
     assert f"on {processes} process" in done.stdout
-    return [float(rate) for rate in re.findall(r"rate (\S+)  loss", done.stdout)]
+    rates = [json.loads((folder / f"{rank}.json").read_text()) for rank in range(processes)]
+    return rates, [float(loss) for loss in re.findall(r"loss (\S+)", done.stdout)]
 
 
-def test_accelerates_loop_applies_the_same_rates_on_one_process_and_on_two():
-    rates = launched(1)
-    assert rates == launched(2)
-    assert rates == pytest.approx(expected("accelerate_loop"), abs=1e-6)
+def test_accelerates_loop_applies_the_same_rates_on_one_process_and_on_each_of_two(tmp_path):
+    one, losses = launched(1, tmp_path)
+    two, losses_of_two = launched(2, tmp_path)
+    assert one == [pytest.approx(expected("accelerate_loop"))]
+    assert two == one * 2
+    assert losses_of_two == pytest.approx(losses, abs=2e-4)
+    assert len(losses) == 12
+
+
+@pytest.fixture
+def setfit_example():
+    pytest.importorskip("setfit", reason="setfit is not installed: scripts/venv dev")
+    return sys.modules[main_of("setfit_trainer").__module__]
+
+
+@pytest.mark.filterwarnings("default")  # of other libraries about each other
+def test_setfits_own_warmup_is_refused_beside_a_schedule(setfit_example, tmp_path):
+    arguments = setfit_example.TrainingArguments(output_dir=str(tmp_path), report_to="none")  # a tenth, by default
+    with pytest.raises(SettingError, match="warmup_steps"):
+        setfit_example.ScheduledSetFitTrainer(model=setfit_example.make_model(), args=arguments, schedule="cosine")
+
+
+@pytest.mark.filterwarnings("default")
+def test_setfits_trainer_keeps_the_callbacks_it_is_given_and_its_own(setfit_example, tmp_path):
+    mine = setfit_example.TrainerCallback()
+    arguments = setfit_example.TrainingArguments(output_dir=str(tmp_path), report_to="none", warmup_proportion=0.0)
+    trainer = setfit_example.ScheduledSetFitTrainer(
+        model=setfit_example.make_model(), args=arguments, schedule="cosine", callbacks=[mine]
+    )
+    kept = trainer.st_trainer.callback_handler.callbacks
+    assert mine in kept
+    assert any(isinstance(callback, setfit_example.ModelCardCallback) for callback in kept)

@@ -165,6 +165,13 @@ def test_training_arguments_that_would_be_ignored_are_refused(make_trainer, argu
         make_trainer(schedule="linear", arguments=arguments)
 
 
+def test_training_arguments_changed_before_training_are_refused(make_trainer):
+    trainer = make_trainer(schedule="linear")
+    trainer.args.warmup_steps = 3
+    with pytest.raises(SettingError, match=r"^warmup_steps: 3 .*set it to 0"):
+        trainer.train()
+
+
 def test_an_unknown_schedule_is_refused_at_once(make_trainer):
     with pytest.raises(SettingError, match="did you mean cosine"):
         make_trainer(schedule="cosin")
