@@ -47,6 +47,11 @@ class Row:
         return ", ".join(f"{key} {brief(value)}" for key, value in own.items())
 
     @property
+    def name(self) -> str:
+        """The label, with whatever else tells the row from others."""
+        return ", ".join([self.label, *(f"{key} {brief(value)}" for key, value in self.others.items() if value)])
+
+    @property
     def diverged(self) -> int:
         """How many runs diverged; they are counted, never dropped."""
         return len(self.records) - len(self.finished)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
 from finetune.evaluation.comparison import Comparison, Row
+from finetune.evaluation.contrasts import LEVEL, Contrast, contrasts
 
 _UNLIMITED = 10_000
 
@@ -28,12 +29,61 @@ def print_comparison(comparison: Comparison, console: Console) -> None:
     for row in comparison.rows:
         cells = _cells(comparison, row) if row.finished else iter(["diverged"])
         table.add_row(row.label, *(_plain(row.others[key]) for key in others), str(len(row.records)), *cells)
-    # Where the window is narrower than the table, it wraps whole lines: a cell cut short could be misread.
+    _print_whole(table, console)
+    _say(console, [f"{row.label}: {row.schedule}" for row in comparison.rows])
+    _print_contrasts(comparison, contrasts(comparison), console)
+    _say(console, ["", _legend(comparison), *comparison.cautions])
+
+
+def _print_contrasts(comparison: Comparison, found: Sequence[Contrast], console: Console) -> None:
+    several = [contrast for contrast in found if contrast.interval is not None]
+    if not several:
+        return
+    _say(console, ["", f"Differences in {comparison.split} {comparison.metric}, paired by seed:"])
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, show_header=False)
+    for _ in range(4):
+        table.add_column(no_wrap=True)
+    for contrast in several:
+        table.add_row(f"{contrast.first} − {contrast.second}", *_contrast_cells(contrast))
+    _print_whole(table, console)
+    tested = [contrast for contrast in several if contrast.adjusted is not None]
+    if tested:
+        _say(console, _conclusion(tested))
+
+
+def _contrast_cells(contrast: Contrast) -> Iterator[str]:
+    interval = contrast.interval
+    assert interval is not None  # noqa: S101 - the caller's condition
+    yield f"{interval.estimate:+.4f} [{interval.low:+.4f}, {interval.high:+.4f}]"
+    yield f"{len(contrast.seeds)} seeds"
+    if contrast.p_value is None:
+        yield "too few to test"
+    else:
+        yield f"p {contrast.p_value:.3f}, adjusted {contrast.adjusted:.3f}"
+
+
+def _conclusion(tested: Sequence[Contrast]) -> Iterator[str]:
+    shown = [f"{contrast.first} and {contrast.second}" for contrast in tested if contrast.is_shown]
+    yield (
+        f"Mean, its {LEVEL:.0%} interval, and the exact sign-flip test, adjusted for {len(tested)} "
+        f"comparison{'s' * (len(tested) > 1)} (Holm). "
+        + (f"Shown to differ at 5%: {'; '.join(shown)}." if shown else "None is shown to differ at 5%.")
+    )
+    fewest = min(len(contrast.seeds) for contrast in tested)
+    if 2 ** (1 - fewest) * len(tested) > 1 - LEVEL:
+        needed = next(seeds for seeds in range(2, 99) if 2 ** (1 - seeds) * len(tested) <= 1 - LEVEL)
+        yield f"With {fewest} seeds none could be: the test can reach 5% for all of them with {needed} seeds or more."
+
+
+def _say(console: Console, lines: Iterable[str]) -> None:
+    for line in lines:
+        console.print(line, markup=False, highlight=False)
+
+
+def _print_whole(table: Table, console: Console) -> None:
+    """Prints `table` at its natural width: where the window is narrower, whole lines wrap, and no cell is cut short."""
     table.width = console.measure(table, options=console.options.update(max_width=_UNLIMITED)).maximum
     console.print(table, crop=False)
-    lines = [f"{row.label}: {row.schedule}" for row in comparison.rows]
-    for line in [*lines, "", _legend(comparison), *comparison.cautions]:
-        console.print(line, markup=False, highlight=False)
 
 
 def _cells(comparison: Comparison, row: Row) -> Iterator[str]:
