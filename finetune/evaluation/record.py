@@ -136,6 +136,24 @@ class Results(_Part):
     last: Evaluated
 
 
+class StudyPart(_Part):
+    """What a run was for, in the study `name`, as declared before it was made.
+
+    `keys`: the dotted keys of the recipe that the study varies, in the order of its grid; `tuned`: those chosen for each
+    setting rather than compared, such as the peak rate; `role`: tuning runs chose them, final ones are compared.
+    `reference`: the schedule that the others are compared with, null for each with each. `equivalence`: the least
+    difference that matters, in units of the metric; `target`: the score that convergence is timed to.
+    """
+
+    name: str
+    role: Literal["tuning", "final"]
+    keys: list[str]
+    tuned: list[str]
+    reference: str | None = None
+    equivalence: float | None = None
+    target: float | None = None
+
+
 class RunRecord(_Part):
     """All that is known of one run. `results` is null for a run that diverged: it has no model to trust."""
 
@@ -149,6 +167,7 @@ class RunRecord(_Part):
     environment: Environment
     timing: Timing
     results: Results | None
+    study: StudyPart | None = None
 
 
 def read_record(run: Path) -> RunRecord:
