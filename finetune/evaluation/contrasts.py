@@ -29,6 +29,10 @@ class Contrast:
     interval: Interval | None
     p_value: float | None
     adjusted: float | None = None
+    context: str = ""
+    bootstrap: Interval | None = None
+    equivalent: bool | None = None
+    seeds_needed: int | None = None
 
     @property
     def is_shown(self) -> bool:
