@@ -1,6 +1,7 @@
 """What all tests share: slow ones run last, and a tiny model, sentences it can learn from, and a Hub cache of both."""
 
 import csv
+import io
 import json
 import os
 import random
@@ -122,6 +123,24 @@ def small_recipe(tmp_path, tiny_model, review_files):
     path = tmp_path / "small.yaml"
     path.write_text(RECIPE.format(model=tiny_model.as_posix()), encoding="utf-8")
     return path
+
+
+@pytest.fixture
+def train(small_recipe):
+    """A function that runs the small recipe with overrides; returns its record and its directory."""
+    from rich.console import Console
+
+    from finetune.recipe import load_recipe
+    from finetune.training import fine_tune
+    from finetune.training.run_directory import run_directory
+
+    def run(*overrides, repeat=False, out=None):
+        recipe = load_recipe(small_recipe, [f"output={small_recipe.parent / 'runs'}", *overrides])
+        console = Console(file=out or io.StringIO(), width=120)
+        record = fine_tune(recipe, source=small_recipe, console=console, repeat=repeat)
+        return record, run_directory(recipe, source=small_recipe)
+
+    return run
 
 
 def _cache_model(home, save_model):

@@ -24,7 +24,8 @@ ARROWS = {
     "recipe": {"errors", "schedules", "optimizers", "metrics", "tasks"},
     "evaluation": {"errors"},
     "training": {"errors", "schedules", "optimizers", "metrics", "data", "tasks", "recipe", "evaluation"},
-    "cli": {"errors", "schedules", "figures", "recipe", "training", "evaluation"},
+    "study": {"errors", "recipe", "evaluation", "training"},
+    "cli": {"errors", "schedules", "figures", "recipe", "training", "evaluation", "study"},
     "run": {"cli"},
 }
 

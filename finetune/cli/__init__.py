@@ -54,8 +54,11 @@ def run(
     allow_plugins: AllowPlugins = False,
 ) -> None:
     """Train one recipe and record what came of it. For several processes: accelerate launch finetune/run.py RECIPE."""
-    from finetune.recipe import load_recipe
+    from finetune.recipe import is_study, load_recipe
 
+    if is_study(recipe, overrides or []):
+        study(recipe, overrides, workers=1, allow_plugins=allow_plugins)
+        return
     loaded = load_recipe(recipe, overrides or [], allow_plugins=allow_plugins)
 
     from rich.console import Console
@@ -65,6 +68,34 @@ def run(
     record = fine_tune(loaded, source=recipe, console=Console(), repeat=repeat)
     leave_together()
     if record.status == "diverged":
+        raise typer.Exit(1)
+
+
+@app.command()
+def study(
+    recipe: Annotated[Path, typer.Argument(help="The recipe, a YAML file with a study.")],
+    overrides: Annotated[
+        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Settings in place of the recipe's.")
+    ] = None,
+    workers: Annotated[int, typer.Option(help="How many runs at once, each with its share of the threads.")] = 1,
+    allow_plugins: AllowPlugins = False,
+) -> None:
+    """Train a recipe under every combination of its study, go on where it was left, and compare the runs."""
+    from finetune.recipe import load_study
+
+    loaded = load_study(recipe, overrides or [], allow_plugins=allow_plugins)
+
+    from rich.console import Console
+
+    from finetune.cli.studies import show_outcome
+    from finetune.study import run_study
+    from finetune.training import leave_together
+
+    console = Console()
+    outcome = run_study(loaded, source=recipe, console=console, workers=workers)
+    leave_together()
+    show_outcome(outcome, console)
+    if outcome.failed:
         raise typer.Exit(1)
 
 

@@ -16,7 +16,7 @@ LONGEST = 60
 # Where a recipe, its model and its data lie and what its runs are called say nothing about what was run: the data is
 # known by its fingerprint, the model by its initial weights.
 IGNORED = ("name", "output", "training.seed")
-PLACES = ("data.", "model.path")
+PLACES = ("data.files.", "data.hub", "data.config", "data.revision", "data.splits.", "model.path")
 
 
 def brief(value: Any) -> str:
@@ -50,6 +50,12 @@ class Row:
     def name(self) -> str:
         """The label, with whatever else tells the row from others."""
         return ", ".join([self.label, *(f"{key} {brief(value)}" for key, value in self.others.items() if value)])
+
+    @property
+    def context(self) -> dict[str, Any]:
+        """The further keys, but for those that its study chose for each setting."""
+        tuned = {key for record in self.records if record.study for key in record.study.tuned}
+        return {key: value for key, value in self.others.items() if key not in tuned}
 
     @property
     def diverged(self) -> int:
@@ -107,9 +113,7 @@ def _compare_group(records: Sequence[RunRecord]) -> Comparison:
     settings = [
         {key: item for key, item in _flatten(record.recipe).items() if not key.startswith(PLACES)} for record in records
     ]
-    differing = {
-        key for setting in settings for key in setting if any(other.get(key) != setting[key] for other in settings)
-    } - set(IGNORED)
+    differing = _differing(settings) - set(IGNORED)
     by_setting: dict[str, list[int]] = {}
     for position, setting in enumerate(settings):
         key = json.dumps({name: setting.get(name) for name in sorted(differing)}, sort_keys=True)
@@ -135,6 +139,17 @@ def _compare_group(records: Sequence[RunRecord]) -> Comparison:
         rows=tuple(rows),
         cautions=tuple(_cautions(rows, split)),
     )
+
+
+def _differing(settings: Sequence[Mapping[str, Any]]) -> set[str]:
+    """Returns the keys whose values differ, or that only some have."""
+    values: dict[str, set[str]] = {}
+    counts: dict[str, int] = {}
+    for setting in settings:
+        for key, value in setting.items():
+            values.setdefault(key, set()).add(json.dumps(value, sort_keys=True))
+            counts[key] = counts.get(key, 0) + 1
+    return {key for key, found in values.items() if len(found) > 1 or counts[key] < len(settings)}
 
 
 def _flatten(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -41,12 +41,27 @@ class Contrast:
 
 
 def contrasts(comparison: Comparison) -> list[Contrast]:
-    """Returns a contrast for every two rows that have a seed in common, in the order of the rows."""
-    found = [_contrast(comparison, first, second) for first, second in itertools.combinations(comparison.rows, 2)]
+    """Returns a contrast for every two rows that have a seed in common and may be set against each other.
+
+    Rows of different schedules may where all else is the same, chosen peak rates apart; against the study's reference
+    alone, where it has one. Rows of one schedule may where they differ in one key.
+    """
+    pairs = itertools.combinations(comparison.rows, 2)
+    found = [_contrast(comparison, first, second) for first, second in pairs if _may_be_set_against(first, second)]
     paired = [contrast for contrast in found if contrast.seeds]
     tested = [contrast.p_value for contrast in paired if contrast.p_value is not None]
     adjusted = iter(holm(tested))
     return [contrast if contrast.p_value is None else replace(contrast, adjusted=next(adjusted)) for contrast in paired]
+
+
+def _may_be_set_against(first: Row, second: Row) -> bool:
+    one, other = first.context, second.context
+    differing = [key for key in one if one[key] != other.get(key)]
+    if first.label == second.label:
+        return len(differing) == 1
+    references = {row.records[0].study.reference for row in (first, second) if row.records[0].study}
+    names = {row.records[0].schedule.settings["name"] for row in (first, second)}
+    return not differing and references <= {None, *names}
 
 
 def _contrast(comparison: Comparison, first: Row, second: Row) -> Contrast:

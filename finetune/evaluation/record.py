@@ -108,7 +108,10 @@ class Environment(_Part):
 
 
 class Timing(_Part):
-    """Wall-clock seconds. `train_seconds`: updates alone; `evaluation_seconds`: all that is done between them."""
+    """Wall-clock seconds. `train_seconds`: updates alone; `evaluation_seconds`: all that is done between them.
+
+    `schedule_microseconds`: what computing and setting the rates took of each update of this process.
+    """
 
     started: str
     finished: str
@@ -116,6 +119,7 @@ class Timing(_Part):
     train_seconds: float
     evaluation_seconds: float
     samples_per_second: float
+    schedule_microseconds: float | None = None
 
 
 class Evaluated(_Part):
@@ -139,8 +143,8 @@ class Results(_Part):
 class StudyPart(_Part):
     """What a run was for, in the study `name`, as declared before it was made.
 
-    `keys`: the dotted keys of the recipe that the study varies, in the order of its grid; `tuned`: those chosen for each
-    setting rather than compared, such as the peak rate; `role`: tuning runs chose them, final ones are compared.
+    `keys`: the dotted keys of the recipe that the study varies, in the order of its grid; `tuned`: those chosen for
+    each setting rather than compared, such as the peak rate; `role`: tuning runs chose them, final ones are compared.
     `reference`: the schedule that the others are compared with, null for each with each. `equivalence`: the least
     difference that matters, in units of the metric; `target`: the score that convergence is timed to.
     """

@@ -1,7 +1,23 @@
 """Recipes: strict YAML in, a frozen Recipe out."""
 
-from finetune.recipe.loading import load_recipe
+from finetune.recipe.loading import is_study, load_recipe, load_study
 from finetune.recipe.schema import FileData, HubData, Recipe
 from finetune.recipe.specs import read_schedule
+from finetune.recipe.study import PEAK, SEED, Setting, Study, for_tuning, with_peak, with_seed
 
-__all__ = ["FileData", "HubData", "Recipe", "load_recipe", "read_schedule"]
+__all__ = [
+    "PEAK",
+    "SEED",
+    "FileData",
+    "HubData",
+    "Recipe",
+    "Setting",
+    "Study",
+    "for_tuning",
+    "is_study",
+    "load_recipe",
+    "load_study",
+    "read_schedule",
+    "with_peak",
+    "with_seed",
+]

@@ -1,10 +1,13 @@
-"""From a file and overrides to a Recipe, or to every problem at once."""
+"""From a file and overrides to a Recipe or a Study, or to every problem at once."""
 
 from __future__ import annotations
 
+import itertools
 import json
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -14,6 +17,7 @@ from finetune.recipe.nodes import Node, Place, Problem, parse
 from finetune.recipe.plugins import run_plugins
 from finetune.recipe.problems import report, translate
 from finetune.recipe.schema import Recipe
+from finetune.recipe.study import MOST_RUNS, SEED, Setting, Study, StudyBlock
 
 
 def load_recipe(path: Path | str, overrides: Sequence[str] = (), *, allow_plugins: bool = False) -> Recipe:
@@ -21,29 +25,137 @@ def load_recipe(path: Path | str, overrides: Sequence[str] = (), *, allow_plugin
 
     Paths of inputs are relative to the file they are written in, in an override to the current directory, and absolute
     in the result. The files that it names under `plugins` are run, if
-    `allow_plugins`. Raises RecipeError, which lists every problem with its file and line.
+    `allow_plugins`. Raises RecipeError, which lists every problem with its file and line, and for a study.
     """
-    path = Path(path)
-    title = str(path)
+    root, study, problems = _read_whole(Path(path), overrides, allow_plugins=allow_plugins)
+    if study is not None:
+        remedy = "run it with finetune study, or as one run with study=null"
+        problems.append(Problem(study.place, "study", f"makes this a study of many runs; {remedy}"))
+    recipe, found = _validated(root, problems)
+    if recipe is None or problems:
+        raise RecipeError(report([*problems, *found], title=str(path)))
+    return recipe
+
+
+def load_study(path: Path | str, overrides: Sequence[str] = (), *, allow_plugins: bool = False) -> Study:
+    """Returns the study in the file `path`, every one of its settings checked; `overrides` are as for a recipe.
+
+    Raises RecipeError, which lists every problem with its file and line, and for a recipe without a study.
+    """
+    root, node, problems = _read_whole(Path(path), overrides, allow_plugins=allow_plugins)
+    if node is None:
+        example = "study: {grid: {schedule: [cosine, linear], training.seed: [0, 1, 2]}}"
+        problems.append(Problem(root.place, "study", f"required, and missing; such as {example}"))
+        raise RecipeError(report(problems, title=str(path)))
+    study, found = _read_study(root, node, problems)
+    if study is None or problems:
+        raise RecipeError(report([*problems, *found], title=str(path)))
+    return study
+
+
+def is_study(path: Path | str, overrides: Sequence[str] = ()) -> bool:
+    """Whether the file `path`, with its bases and `overrides`, has a study; False where it can't be read."""
+    root, _ = _read(Path(path), ())
+    over, _ = _read_overrides(overrides)
+    return isinstance(root.value, dict) and _taken_out(merged(root, over))[1] is not None
+
+
+def _read_whole(
+    path: Path, overrides: Sequence[str], *, allow_plugins: bool
+) -> tuple[Node, Node | None, list[Problem]]:
+    """Returns the recipe's tree, complete but for its study, that study, and the problems so far."""
     root, problems = _read(path, ())
     over, override_problems = _read_overrides(overrides)
     problems += override_problems
-    if isinstance(root.value, dict):
-        root = Node(named(merged(root, over)).value, root.place)
-        root.value.setdefault("name", Node(path.stem, root.place))
-        problems += run_plugins(root.value.get("plugins"), allowed=allow_plugins)
-        # What is wrong in YAML already has its problem; a value put in its place would only add others.
-        unsure = {problem.path.partition(".")[0] for problem in problems}
-        if "plugins" in unsure:
-            unsure.add("schedule")
-        try:
-            recipe = Recipe.model_validate_json(json.dumps(root.plain()))
-        except ValidationError as error:
-            problems += [problem for problem in translate(error, root) if problem.path.partition(".")[0] not in unsure]
-        else:
-            if not problems:
-                return recipe
-    raise RecipeError(report(problems, title=title))
+    if not isinstance(root.value, dict):
+        raise RecipeError(report(problems, title=str(path)))
+    root, study = _taken_out(Node(merged(root, over).value, root.place))
+    root = named(root)
+    root.value.setdefault("name", Node(path.stem, root.place))
+    problems += run_plugins(root.value.get("plugins"), allowed=allow_plugins)
+    return root, study, problems
+
+
+def _taken_out(root: Node) -> tuple[Node, Node | None]:
+    study = root.value.get("study")
+    rest = {key: node for key, node in root.value.items() if key != "study"}
+    return Node(rest, root.place), study if study is not None and study.value is not None else None
+
+
+def _validated(root: Node, problems: Sequence[Problem]) -> tuple[Recipe | None, list[Problem]]:
+    """Returns the recipe, or what is wrong with it beyond `problems`, which already were found in it."""
+    # What is wrong in YAML already has its problem; a value put in its place would only add others.
+    unsure = {problem.path.partition(".")[0] for problem in problems}
+    if "plugins" in unsure:
+        unsure.add("schedule")
+    try:
+        return Recipe.model_validate_json(json.dumps(root.plain())), []
+    except ValidationError as error:
+        found = translate(error, root)
+        return None, [problem for problem in found if problem.path.partition(".")[0] not in unsure]
+
+
+def _read_study(root: Node, node: Node, problems: Sequence[Problem]) -> tuple[Study | None, list[Problem]]:
+    try:
+        block = StudyBlock.model_validate_json(json.dumps({"study": node.plain()})).study
+    except ValidationError as error:
+        return None, translate(error, Node({"study": node}, node.place))
+    grid = {key: values.value for key, values in node.value["grid"].value.items()}
+    seeds = tuple(value.plain() for value in grid.pop(SEED, ())) or _own_seed(root)
+    for seed in seeds:
+        if type(seed) is not int or not 0 <= seed < 2**32:
+            rule = f"{seed!r} is not a seed, a whole number from 0 to 2³² − 1"
+            return None, [Problem(node.place, f"study.grid.{SEED}", rule)]
+    tries = len(block.tuning.factors) * len(block.tuning.seeds) if block.tuning else 0
+    count = math.prod(map(len, grid.values())) * (len(seeds) + tries)
+    if count > MOST_RUNS:
+        rule = f"makes {count:,} runs, more than {MOST_RUNS:,}; vary less, or cut it into several studies"
+        return None, [Problem(node.place, "study.grid", rule)]
+    settings, found = [], dict[Problem, None]()
+    for values in itertools.product(*grid.values()):
+        chosen = dict(zip(grid, values, strict=True))
+        tree, wrong = _with_values(root, chosen)
+        recipe, more = _validated(_with_values(tree, {SEED: Node(seeds[0], node.place)})[0], problems)
+        found |= dict.fromkeys([*wrong, *more])
+        if recipe is not None:
+            settings.append(Setting({key: value.plain() for key, value in chosen.items()}, recipe))
+    if found:
+        return None, list(found)
+    return _checked(Study(settings[0].recipe.name, block, tuple(settings), seeds), node)
+
+
+def _own_seed(root: Node) -> tuple[Any, ...]:
+    seed = root.nearest(("training", "seed"))
+    return (seed.value if isinstance(seed.value, int) else 0,)
+
+
+def _with_values(root: Node, values: Mapping[str, Node]) -> tuple[Node, list[Problem]]:
+    """Returns the recipe's tree with the values of one cell put in, shorter keys first, and what can't be."""
+    problems: list[Problem] = []
+    for key in sorted(values, key=lambda key: key.count(".")):
+        over = Node({}, values[key].place)
+        problems += _put(over, key.split("."), values[key])
+        root = merged(root, normalized(over, Path(values[key].place.file or ".").parent))
+    return named(root), problems
+
+
+def _checked(study: Study, node: Node) -> tuple[Study | None, list[Problem]]:
+    names = {setting.recipe.schedule.name for setting in study.settings}
+    if study.block.reference is not None and study.block.reference not in names:
+        choices = ", ".join(sorted(names))
+        wrong = f"{study.block.reference} is none of the schedules, {choices}"
+        return None, [Problem(node.place, "study.reference", wrong)]
+    first: dict[str, Setting] = {}
+    for setting in study.settings:
+        twin = first.setdefault(json.dumps(setting.recipe.to_dict(), sort_keys=True), setting)
+        if twin is not setting:
+            wrong = f"{_in_words(twin.values)} and {_in_words(setting.values)} make the same run; keep one"
+            return None, [Problem(node.place, "study.grid", wrong)]
+    return study, []
+
+
+def _in_words(values: Mapping[str, Any]) -> str:
+    return ", ".join(f"{key} {value}" for key, value in values.items())
 
 
 def _read(path: Path, children: tuple[Path, ...]) -> tuple[Node, list[Problem]]:

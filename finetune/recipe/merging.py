@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -42,6 +42,8 @@ def normalized(root: Node, folder: Path) -> Node:
         blocks["plugins"] = _listed(blocks["plugins"], folder)
     if "data" in blocks:
         blocks["data"] = _changed(blocks["data"], "files", lambda node: _files(node, folder))
+    if "study" in blocks:
+        blocks["study"] = _changed(blocks["study"], "grid", _with_dotted_keys)
     return Node(blocks, root.place)
 
 
@@ -59,6 +61,18 @@ def _changed(node: Node, key: str, change: Any) -> Node:
     if not isinstance(node.value, dict) or key not in node.value:
         return node
     return Node({**node.value, key: change(node.value[key])}, node.place)
+
+
+def _with_dotted_keys(grid: Node) -> Node:
+    return Node(dict(_dotted(grid)), grid.place) if isinstance(grid.value, dict) else grid
+
+
+def _dotted(grid: Node, prefix: str = "") -> Iterator[tuple[str, Node]]:
+    for key, node in grid.value.items():
+        if isinstance(node.value, dict):
+            yield from _dotted(node, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", node
 
 
 def _files(node: Node, folder: Path) -> Node:

@@ -21,6 +21,7 @@ from finetune.recipe.schema import (
     Recipe,
     TrainingSettings,
 )
+from finetune.recipe.study import StudySettings, Tuning
 from finetune.schedules import parse_duration
 
 Path = tuple[str | int, ...]
@@ -30,6 +31,8 @@ _BLOCKS: dict[str, type[BaseModel]] = {
     "training": TrainingSettings,
     "evaluation": EvaluationSettings,
     "checkpoints": CheckpointSettings,
+    "study": StudySettings,
+    "study.tuning": Tuning,
 }
 _SPLITS = ["train", "validation", "test"]
 _UNION_MEMBERS = {"int", "str"}
@@ -107,7 +110,7 @@ def _unknown_key(path: Path, root: Node) -> str:
 
 def _known_keys(path: Path, root: Node) -> list[str]:
     if not path:
-        return [*Recipe.model_fields, "base"]
+        return [*Recipe.model_fields, "base", "study"]
     block = str(path[0])
     plain = root.nearest(path[:1]).plain()
     if block in NAMED and isinstance(plain, dict):
@@ -116,7 +119,8 @@ def _known_keys(path: Path, root: Node) -> list[str]:
     if block == "data":
         kind = FileData if isinstance(plain, dict) and "files" in plain else HubData
         return _SPLITS if len(path) > 1 else list(kind.model_fields)
-    return list(_BLOCKS[block].model_fields) if block in _BLOCKS else []
+    dotted = ".".join(map(str, path))
+    return list(_BLOCKS[dotted].model_fields) if dotted in _BLOCKS else []
 
 
 def _bad_choice(path: Path, value: Any, kind: str, context: Any) -> Iterator[tuple[Path, str]]:

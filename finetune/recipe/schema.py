@@ -33,6 +33,7 @@ NEEDED_SPLITS: tuple[Split, ...] = ("train", "validation")
 
 PositiveInt = Annotated[int, Field(gt=0)]
 Count = Annotated[int, Field(ge=0)]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
 
 
 def _check_run_length(value: DurationLike) -> DurationLike:
@@ -78,7 +79,17 @@ def _check_splits(splits: Mapping[Split, Any]) -> None:
             raise SettingError(split, "required, and missing")
 
 
-class FileData(Block):
+class Data(Block):
+    """`examples`: how many of a split are used, at most, drawn at random; all of one that isn't named.
+
+    Those of train are drawn anew by each training.seed, and fewer are among more; those of the other splits are always
+    the same, so that scores can be compared.
+    """
+
+    examples: dict[Split, PositiveInt] = {}
+
+
+class FileData(Data):
     """Local files, one or more to a split."""
 
     files: dict[Split, tuple[Path, ...]]
@@ -93,7 +104,7 @@ class FileData(Block):
         return files
 
 
-class HubData(Block):
+class HubData(Data):
     """A data set on the Hub, or in its cache; `splits` gives its name for each of our splits."""
 
     hub: str
@@ -120,7 +131,7 @@ class TrainingSettings(Block):
     micro_batch_size: PositiveInt | None = None
     gradient_clipping: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = 1.0
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
-    seed: Annotated[int, Field(ge=0, lt=2**32)] = 0
+    seed: Seed = 0
     workers: Count = 0
 
     @model_validator(mode="after")

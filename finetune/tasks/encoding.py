@@ -45,16 +45,19 @@ class EncodedSplit(torch.utils.data.Dataset[dict[str, Any]]):
 
     def sorted_by_length(self) -> EncodedSplit:
         """Returns the same examples, longest first, so that batches in order are padded little."""
-        order = np.argsort(-self.lengths, kind="stable")
-        bounds = [(self.offsets[i], self.offsets[i + 1]) for i in order]
+        return self.select(np.argsort(-self.lengths, kind="stable"))
+
+    def select(self, positions: Integers) -> EncodedSplit:
+        """Returns the examples at `positions`, in that order."""
+        bounds = [(self.offsets[position], self.offsets[position + 1]) for position in positions]
         return EncodedSplit(
             features={
                 name: np.concatenate([values[start:end] for start, end in bounds])
                 for name, values in self.features.items()
             },
-            offsets=np.concatenate([[0], np.cumsum(self.lengths[order])]),
-            labels=self.labels[order],
-            rows=self.rows[order],
+            offsets=np.concatenate([[0], np.cumsum(self.lengths[positions])]),
+            labels=self.labels[positions],
+            rows=self.rows[positions],
             truncated=self.truncated,
         )
 

@@ -1,8 +1,20 @@
 """Runs: from a recipe to a record."""
 
 from finetune.training.fine_tuning import fine_tune
-from finetune.training.processes import leave_together
+from finetune.training.plan import mean_factor
+from finetune.training.processes import is_main_process, leave_together
 from finetune.training.rate_curve import RateCurve, RateSearch, RateSpread
 from finetune.training.rate_finder import find_rate
+from finetune.training.run_directory import run_directory
 
-__all__ = ["RateCurve", "RateSearch", "RateSpread", "find_rate", "fine_tune", "leave_together"]
+__all__ = [
+    "RateCurve",
+    "RateSearch",
+    "RateSpread",
+    "find_rate",
+    "fine_tune",
+    "is_main_process",
+    "leave_together",
+    "mean_factor",
+    "run_directory",
+]

@@ -69,11 +69,14 @@ class LengthGroupedBatches(Sampler[list[int]]):
         batches = [batches[position] for position in generator.permutation(len(batches))]
         return [*batches, order[whole:]] if whole < len(order) else batches
 
-    def fingerprint(self) -> str:
-        """Returns the SHA-256 of the first epoch's batches, which stand for all: each is drawn from (seed, epoch)."""
+    def fingerprint(self, rows: Integers) -> str:
+        """Returns the SHA-256 of the first epoch's batches, which stand for all: each is drawn from (seed, epoch).
+
+        `rows`: shape (n,), the row of the train split that each example is.
+        """
         digest = hashlib.sha256()
         for batch in self.epoch_batches(0):
-            digest.update(batch.astype("<i8").tobytes() + b"|")
+            digest.update(rows[batch].astype("<i8").tobytes() + b"|")
         return digest.hexdigest()
 
     def __iter__(self) -> Iterator[list[int]]:

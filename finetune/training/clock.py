@@ -14,6 +14,7 @@ class TrainingClock:
         self._started = time.perf_counter()
         self._before = 0.0
         self.paused_seconds = 0.0
+        self.scheduling_seconds = 0.0
 
     def start(self, *, seconds: float = 0.0) -> None:
         """Sets the clock to `seconds` and lets it run."""
@@ -32,3 +33,12 @@ class TrainingClock:
             yield
         finally:
             self.paused_seconds += time.perf_counter() - began
+
+    @contextmanager
+    def scheduling(self) -> Iterator[None]:
+        """Adds what passes meanwhile to `scheduling_seconds`."""
+        began = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.scheduling_seconds += time.perf_counter() - began

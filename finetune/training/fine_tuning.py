@@ -22,6 +22,7 @@ from finetune.evaluation.record import (
     Results,
     RunRecord,
     SplitResult,
+    StudyPart,
     read_history,
     read_record,
     write_atomically,
@@ -34,8 +35,8 @@ from finetune.training.clock import TrainingClock
 from finetune.training.cooldown import REQUEST
 from finetune.training.environment import effective_precision
 from finetune.training.history import History, Row
-from finetune.training.layout import lay_out
-from finetune.training.material import RawData, read_data
+from finetune.training.layout import layout_of
+from finetune.training.material import Library, RawData
 from finetune.training.plan import Plan, make_plan, show_plan
 from finetune.training.progress import RunProgress, say, say_table
 from finetune.training.recording import Finished, build_record, write_predictions
@@ -56,18 +57,28 @@ if TYPE_CHECKING:
     from finetune.recipe import Recipe
 
 
-def fine_tune(recipe: Recipe, *, source: Path, console: Console, repeat: bool = False) -> RunRecord:
+def fine_tune(
+    recipe: Recipe,
+    *,
+    source: Path,
+    console: Console,
+    repeat: bool = False,
+    study: StudyPart | None = None,
+    library: Library | None = None,
+) -> RunRecord:
     """Runs `recipe`, read from the file `source`, and returns its record, which lies in `run_directory`.
 
     A run already recorded on the same data is not run again unless `repeat`; one that was interrupted goes on from its
-    newest checkpoint. Under a launcher every process calls this; the main one writes and speaks. Raises FinetuneError
+    newest checkpoint. `study`: what the run is for, if it is part of one. `library`: holds data that other runs have
+    read. Under a launcher every process calls this; the main one writes and speaks. Raises FinetuneError
     for whatever the recipe, the data, the model or the machine can't give, before training.
     """
     started = datetime.now(UTC)
     run = run_directory(recipe, source=source)
-    layout = lay_out(batch_size=recipe.training.batch_size, largest_micro_batch=recipe.training.micro_batch_size)
+    layout = layout_of(recipe)
     console.quiet = console.quiet or not layout.is_main
-    data = read_data(recipe)
+    library = library or Library()
+    data = library.data(recipe)
     if not repeat and (run / RECORD).exists():
         return _recorded(run, data, console)
     checkpoint = None if repeat else newest_checkpoint(run)
@@ -75,8 +86,8 @@ def fine_tune(recipe: Recipe, *, source: Path, console: Console, repeat: bool = 
         _refuse_other_data(run, read_fingerprints(run), data)
     if layout.is_main:
         claim(run)
-    plan = make_plan(recipe, run=run, layout=layout, data=data)
-    return _Training(plan, console).run(started, checkpoint)
+    plan = make_plan(recipe, run=run, layout=layout, library=library)
+    return _Training(plan, study, console).run(started, checkpoint)
 
 
 def _recorded(run: Path, data: RawData, console: Console) -> RunRecord:
@@ -100,9 +111,10 @@ def _refuse_other_data(run: Path, was: Mapping[str, str], data: RawData) -> None
 class _Training:
     """The parts of one run, put together."""
 
-    def __init__(self, plan: Plan, console: Console) -> None:
+    def __init__(self, plan: Plan, study: StudyPart | None, console: Console) -> None:
         recipe = plan.recipe
         self.plan = plan
+        self.study = study
         self.console = console
         self.clock = TrainingClock()
         self.progress = RunProgress(console)
@@ -125,7 +137,7 @@ class _Training:
             validate=self.selection.validate,
             clock=self.clock,
             data_collator=recipe.task.collator(plan.material.tokenizer),
-            train_dataset=plan.material.splits["train"],
+            train_dataset=plan.train,
             processing_class=plan.material.tokenizer,
         )
         self.history = History(
@@ -166,7 +178,10 @@ class _Training:
                 clock=self.clock,
                 started=started,
                 model=plan.model,
-                batches=plan.batches.fingerprint(),
+                examples=len(plan.train),
+                batches=plan.batches.fingerprint(plan.train.rows),
+                resumed_at=step,
+                study=self.study,
             ),
             results,
         )

@@ -68,6 +68,11 @@ def _device() -> torch.device:
     return torch.device("cpu")
 
 
+def layout_of(recipe: Recipe) -> Layout:
+    """Returns the layout of `recipe` over the processes that were launched; raises DeviceError."""
+    return lay_out(batch_size=recipe.training.batch_size, largest_micro_batch=recipe.training.micro_batch_size)
+
+
 @dataclass(frozen=True)
 class Horizon:
     """A run in updates. `evaluate_every`, `save_every`: None where only at the end, or never."""

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from finetune.data import fingerprint, load_files, load_hub
 from finetune.evaluation.record import SplitIdentity
@@ -18,6 +20,12 @@ if TYPE_CHECKING:
 
     from finetune.tasks.encoding import EncodedSplit
     from finetune.tasks.text_classification import LabelledTexts
+
+
+EVALUATED = 0
+"""The seed that draws from splits whose examples must be the same in all runs."""
+DRAWING = 0xD4A
+"""Keeps the drawing of examples apart from everything else that is drawn by the same seed."""
 
 
 @dataclass(frozen=True)
@@ -39,9 +47,30 @@ class Material:
     tokenizer: PreTrainedTokenizerBase
 
 
-def read_data(recipe: Recipe) -> RawData:
-    """Reads and checks every split that the recipe names; raises DataError."""
-    splits = _load(recipe)
+class Library:
+    """The data and the tokenised examples of recipes, each read once however many recipes share them."""
+
+    def __init__(self) -> None:
+        self._data: dict[str, RawData] = {}
+        self._material: dict[str, Material] = {}
+
+    def data(self, recipe: Recipe) -> RawData:
+        """Reads and checks every split that the recipe names; raises DataError."""
+        key = recipe.model_dump_json(include={"data", "task"})
+        if key not in self._data:
+            self._data[key] = _read_data(recipe)
+        return self._data[key]
+
+    def material(self, recipe: Recipe) -> Material:
+        """Tokenises every split; raises ModelError where the tokenizer can't be had."""
+        key = recipe.model_dump_json(include={"data", "task", "model"})
+        if key not in self._material:
+            self._material[key] = _encode(recipe, self.data(recipe))
+        return self._material[key]
+
+
+def _read_data(recipe: Recipe) -> RawData:
+    splits = {split: _drawn(dataset, split, recipe) for split, dataset in _load(recipe).items()}
     classes, examples = recipe.task.read(splits)
     fingerprints = {split: fingerprint(dataset, recipe.task.columns) for split, dataset in splits.items()}
     return RawData(examples, classes, fingerprints)
@@ -54,8 +83,26 @@ def _load(recipe: Recipe) -> dict[str, Dataset]:
     return load_hub(data.hub, configuration=data.config, revision=data.revision, splits=data.splits)
 
 
-def encode(recipe: Recipe, data: RawData) -> Material:
-    """Tokenises every split; raises ModelError where the tokenizer can't be had."""
+def _drawn(dataset: Dataset, split: str, recipe: Recipe) -> Dataset:
+    count = next((count for name, count in recipe.data.examples.items() if name == split), None)
+    if split == "train" or count is None or count >= len(dataset):
+        return dataset
+    return dataset.select(draw(len(dataset), count, seed=EVALUATED))
+
+
+def draw(size: int, count: int, *, seed: int) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """Returns `count` of the numbers 0 … `size` − 1, ascending, drawn by `seed`; fewer are among more."""
+    return np.sort(np.random.default_rng([seed, DRAWING]).permutation(size)[:count])
+
+
+def training_examples(recipe: Recipe, material: Material) -> EncodedSplit:
+    """Returns the examples that the recipe's seed draws from the train split."""
+    train = material.splits["train"]
+    count = recipe.data.examples.get("train", len(train))
+    return train if count >= len(train) else train.select(draw(len(train), count, seed=recipe.training.seed))
+
+
+def _encode(recipe: Recipe, data: RawData) -> Material:
     tokenizer = recipe.task.load_tokenizer(pretrained_model(recipe))
     splits = {split: recipe.task.encode(examples, tokenizer) for split, examples in data.examples.items()}
     identities = {

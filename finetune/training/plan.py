@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,8 +13,8 @@ from rich.console import Console
 from finetune.evaluation.comparison import brief
 from finetune.evaluation.record import ModelIdentity
 from finetune.training.batches import LengthGroupedBatches
-from finetune.training.layout import Horizon, Layout, plan_horizon
-from finetune.training.material import Material, RawData, describe_source, encode, pretrained_model
+from finetune.training.layout import Horizon, Layout, layout_of, plan_horizon
+from finetune.training.material import Library, Material, describe_source, pretrained_model, training_examples
 from finetune.training.precision import Format, resolve_precision
 from finetune.training.progress import say, say_table
 from finetune.training.recording import weights_fingerprint
@@ -21,6 +22,7 @@ from finetune.training.recording import weights_fingerprint
 if TYPE_CHECKING:
     from finetune.recipe import Recipe
     from finetune.schedules import Schedule
+    from finetune.tasks.encoding import EncodedSplit
     from finetune.tasks.pretrained import LoadedModel
 
 
@@ -32,6 +34,7 @@ class Plan:
     run: Path
     layout: Layout
     material: Material
+    train: EncodedSplit
     loaded: LoadedModel
     model: ModelIdentity
     batches: LengthGroupedBatches
@@ -39,26 +42,34 @@ class Plan:
     precision: Format
 
 
-def make_plan(recipe: Recipe, *, run: Path, layout: Layout, data: RawData) -> Plan:
-    """Encodes the data, lays out the updates and loads the model, in the order of their cost.
-
-    Raises FinetuneError for whatever can't be had.
-    """
-    source = pretrained_model(recipe)
-    precision = resolve_precision(recipe.training.precision, layout.device)
-    material = encode(recipe, data)
+def lay_out_updates(
+    recipe: Recipe, *, layout: Layout, library: Library
+) -> tuple[EncodedSplit, LengthGroupedBatches, Horizon]:
+    """Returns the examples to train on, their batches, and the run in updates; raises FinetuneError."""
+    train = training_examples(recipe, library.material(recipe))
     batches = LengthGroupedBatches(
-        material.splits["train"].lengths,
+        train.lengths,
         batch_size=recipe.training.batch_size,
         seed=recipe.training.seed,
         processes=layout.processes,
         rank=layout.rank,
         accumulation=layout.accumulation,
     )
-    lengths = material.splits["train"].lengths
     horizon = plan_horizon(
-        recipe, updates_per_epoch=batches.updates_per_epoch, samples=len(lengths), tokens=int(lengths.sum())
+        recipe, updates_per_epoch=batches.updates_per_epoch, samples=len(train), tokens=int(train.lengths.sum())
     )
+    return train, batches, horizon
+
+
+def make_plan(recipe: Recipe, *, run: Path, layout: Layout, library: Library) -> Plan:
+    """Encodes the data, lays out the updates and loads the model, in the order of their cost.
+
+    Raises FinetuneError for whatever can't be had.
+    """
+    source = pretrained_model(recipe)
+    precision = resolve_precision(recipe.training.precision, layout.device)
+    train, batches, horizon = lay_out_updates(recipe, layout=layout, library=library)
+    material = library.material(recipe)
     loaded = recipe.task.load_model(
         source, classes=material.classes, tokenizer=material.tokenizer, seed=recipe.training.seed
     )
@@ -70,13 +81,19 @@ def make_plan(recipe: Recipe, *, run: Path, layout: Layout, data: RawData) -> Pl
         new_tensors=list(loaded.new_tensors),
         initial_weights=weights_fingerprint(loaded.model),
     )
-    return Plan(recipe, run, layout, material, loaded, model, batches, horizon, precision)
+    return Plan(recipe, run, layout, material, train, loaded, model, batches, horizon, precision)
+
+
+def mean_factor(recipe: Recipe, library: Library) -> float:
+    """Returns the mean over the run of the factor by which the schedule multiplies the peak rate."""
+    _, _, horizon = lay_out_updates(recipe, layout=layout_of(recipe), library=library)
+    factor = recipe.schedule.over(horizon.run, peak=recipe.optimizer.learning_rate)
+    return math.fsum(map(factor, range(horizon.total_steps))) / horizon.total_steps
 
 
 def show_plan(plan: Plan, console: Console, *, precision: str, resumed_at: int) -> None:
     """Prints what is about to happen; `precision` is the one in force."""
-    recipe, horizon, layout, train = plan.recipe, plan.horizon, plan.layout, plan.material.splits["train"]
-    lengths = train.lengths
+    recipe, horizon, layout, lengths = plan.recipe, plan.horizon, plan.layout, plan.train.lengths
     optimizer = recipe.optimizer
     devices = f"{layout.processes} process{'es' if layout.processes > 1 else ''}"
     say(console, f"{recipe.name}: {plan.model.source} on {_sizes(plan)}")
@@ -108,7 +125,10 @@ def _in_words(schedule: Schedule) -> str:
 
 
 def _sizes(plan: Plan) -> str:
-    return ", ".join(f"{len(split):,} {name}" for name, split in plan.material.splits.items()) + " examples"
+    sizes = {name: f"{len(split):,} {name}" for name, split in plan.material.splits.items()}
+    if len(plan.train) < len(plan.material.splits["train"]):
+        sizes["train"] = f"{len(plan.train):,} of {sizes['train']}"
+    return ", ".join(sizes.values()) + " examples"
 
 
 def _truncated(plan: Plan) -> str:

@@ -1,10 +1,16 @@
-"""The end of a run on several processes."""
+"""Several processes that a launcher started."""
 
 from __future__ import annotations
 
 import gc
+import os
 
 import torch.distributed
+
+
+def is_main_process() -> bool:
+    """Whether this is the process that speaks and writes."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 def leave_together() -> None:

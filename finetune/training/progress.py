@@ -73,7 +73,7 @@ class RunProgress(TrainerCallback):
         due = row["step"] - self._shown >= self._total / PLAIN_LINES or row["step"] == self._total
         if not self._console.is_terminal and due:
             self._shown = row["step"]
-            say(self._console, f"  {self._position(row)}  {figures}  {_clock(self._seconds_left(row))} left")
+            say(self._console, f"  {self._position(row)}  {figures}  {duration(self._seconds_left(row))} left")
 
     def _show_evaluation(self, row: dict[str, Any]) -> None:
         scores = "  ".join(f"{name} {_number(value)}" for name, value in row["evaluation"].items())
@@ -91,7 +91,8 @@ def _number(value: float | None) -> str:
     return "not finite" if value is None else f"{value:.4f}"
 
 
-def _clock(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """Returns seconds as minutes:seconds, or hours:minutes:seconds."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

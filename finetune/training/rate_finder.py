@@ -17,8 +17,8 @@ from finetune.schedules import Constant
 from finetune.training.clock import TrainingClock
 from finetune.training.fine_tuning import training_arguments
 from finetune.training.history import History
-from finetune.training.layout import Layout, lay_out
-from finetune.training.material import RawData, read_data
+from finetune.training.layout import Layout, layout_of
+from finetune.training.material import Library
 from finetune.training.plan import make_plan
 from finetune.training.progress import RunProgress, say, say_table
 from finetune.training.random_state import preserved_random_state
@@ -49,11 +49,9 @@ def find_rate(recipe: Recipe, *, least: float, most: float, updates: int, seeds:
     model or the machine can't give.
     """
     _check(recipe, least=least, most=most, updates=updates, seeds=seeds)
-    layout = lay_out(batch_size=recipe.training.batch_size, largest_micro_batch=recipe.training.micro_batch_size)
+    layout = layout_of(recipe)
     console.quiet = console.quiet or not layout.is_main
-    data = read_data(recipe)
-    # No other split is used, and encoding them takes its time.
-    data = dataclasses.replace(data, examples={"train": data.examples["train"]})
+    library = Library()
     say(
         console,
         f"{recipe.name}: {recipe.optimizer.name}, rates from {least:g} to {most:g} over {updates} updates, "
@@ -63,7 +61,7 @@ def find_rate(recipe: Recipe, *, least: float, most: float, updates: int, seeds:
     for seed in range(recipe.training.seed, recipe.training.seed + seeds):
         climbing = _climbing(recipe, least=least, most=most, updates=updates, seed=seed)
         with preserved_random_state():
-            rates, losses = _train(climbing, updates=updates, layout=layout, data=data, console=console)
+            rates, losses = _train(climbing, updates=updates, layout=layout, library=library, console=console)
         gc.collect()  # a trainer refers to itself, and would keep its model in memory beside the next
         curve = read_curve(seed, rates, losses, updates=updates)
         say(console, f"  seed {seed}  {_in_words(curve)}")
@@ -117,12 +115,12 @@ class _StopWhenDiverged(TrainerCallback):
 
 
 def _train(
-    recipe: Recipe, *, updates: int, layout: Layout, data: RawData, console: Console
+    recipe: Recipe, *, updates: int, layout: Layout, library: Library, console: Console
 ) -> tuple[list[float], list[float | None]]:
     """Returns the rate and the loss of each update made, some of them beyond the one at which the loss diverged."""
     clock, progress = TrainingClock(), RunProgress(console)
     with TemporaryDirectory() as folder:
-        plan = make_plan(recipe, run=Path(folder), layout=layout, data=data)
+        plan = make_plan(recipe, run=Path(folder), layout=layout, library=library)
         trainer = ScheduledTrainer(
             model=plan.loaded.model,
             args=training_arguments(plan),

@@ -19,6 +19,7 @@ from finetune.evaluation.record import (
     Results,
     RunRecord,
     ScheduleRecord,
+    StudyPart,
     Timing,
     write_atomically,
 )
@@ -37,7 +38,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Finished:
-    """A run that has ended, for better or worse; `started` is an aware time."""
+    """A run that has ended, for better or worse; `started` is an aware time, `examples` those in an epoch,
+    `resumed_at` the updates made by an earlier process."""
 
     recipe: Recipe
     material: Material
@@ -47,7 +49,10 @@ class Finished:
     clock: TrainingClock
     started: datetime
     model: ModelIdentity
+    examples: int
     batches: str
+    resumed_at: int
+    study: StudyPart | None
 
 
 def weights_fingerprint(model: torch.nn.Module) -> str:
@@ -84,6 +89,7 @@ def build_record(run: Finished, results: Results | None) -> RunRecord:
         environment=describe_environment(run.trainer),
         timing=_timing(run),
         results=results,
+        study=run.study,
     )
 
 
@@ -105,8 +111,9 @@ def _timing(run: Finished) -> Timing:
     finished = datetime.now(UTC)
     updates = run.history.updates
     seconds = updates[-1]["seconds"] if updates else 0.0
+    made = len(updates) - run.resumed_at
     epochs, rest = divmod(len(updates), run.horizon.updates_per_epoch)
-    examples = epochs * len(run.material.splits["train"]) + rest * run.recipe.training.batch_size
+    examples = epochs * run.examples + rest * run.recipe.training.batch_size
     return Timing(
         started=run.started.isoformat(timespec="seconds"),
         finished=finished.isoformat(timespec="seconds"),
@@ -114,6 +121,7 @@ def _timing(run: Finished) -> Timing:
         train_seconds=seconds,
         evaluation_seconds=round(run.clock.paused_seconds, 4),
         samples_per_second=round(examples / seconds, 2) if seconds else 0.0,
+        schedule_microseconds=round(run.clock.scheduling_seconds / made * 1e6, 3) if made else None,
     )
 
 

@@ -22,8 +22,9 @@ FINGERPRINTS = "data.json"
 def run_directory(recipe: Recipe, *, source: Path) -> Path:
     """Returns OUTPUT/RECIPE/SCHEDULE-OPTIMIZER-lrPEAK-seedN-HASH for `recipe`, read from the file `source`.
 
-    The hash is over everything in the recipe but its output, with paths taken relative to the recipe's folder: the
-    same recipe has the same name on another machine, and another recipe has another. Of plugins, the content counts.
+    The hash is over everything in the recipe but its output and what is left empty, with paths taken relative to the
+    recipe's folder: the same recipe has the same name on another machine, and another recipe has another. Of plugins,
+    the content counts.
     """
     content = recipe.to_dict()
     content.pop("output")
@@ -38,7 +39,7 @@ def run_directory(recipe: Recipe, *, source: Path) -> Path:
 
 def _relative(value: Any, folder: Path) -> Any:
     if isinstance(value, dict):
-        return {key: _relative(item, folder) for key, item in value.items()}
+        return {key: _relative(item, folder) for key, item in value.items() if item not in (None, {}, [])}
     if isinstance(value, list | tuple):
         return [_relative(item, folder) for item in value]
     if isinstance(value, str) and value.startswith("/"):

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from transformers import Trainer
 
-from finetune.schedules import Run, ScheduleMixin
+from finetune.schedules import Run, ScheduledLR, ScheduleMixin
 from finetune.tasks.pretrained import quiet_transformers
 from finetune.training.batches import TrainingLoader
 from finetune.training.clock import TrainingClock
@@ -80,6 +80,18 @@ class ScheduledTrainer(ScheduleMixin, Trainer):
             }
         made: torch.optim.Optimizer = self.optimizer
         return made
+
+    def create_scheduler(self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None) -> ScheduledLR:
+        """As the mixin's, with the time that its steps take measured by the clock."""
+        scheduler = super().create_scheduler(num_training_steps, optimizer)
+        step = scheduler.step
+
+        def timed(*args: Any) -> None:
+            with self._clock.scheduling():
+                step(*args)
+
+        scheduler.step = timed  # type: ignore[assignment,method-assign]
+        return scheduler
 
     def get_train_dataloader(self) -> TrainingLoader:
         """Returns a loader that Accelerate must not shard: each process already draws its own share."""

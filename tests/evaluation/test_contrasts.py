@@ -8,6 +8,7 @@ from rich.console import Console
 
 from finetune.evaluation.comparison import compare
 from finetune.evaluation.contrasts import contrasts
+from finetune.evaluation.record import StudyPart
 from finetune.evaluation.statistics import mean_interval
 from finetune.evaluation.table import print_comparison
 
@@ -90,3 +91,39 @@ def test_rows_are_named_by_whatever_tells_them_apart(make_record):
     (comparison,) = compare(records)
     (contrast,) = contrasts(comparison)
     assert {contrast.first, contrast.second} == {"cosine, optimizer.name adamw", "cosine, optimizer.name sgd"}
+
+
+def in_study(record, **changes):
+    part = {"name": "s", "role": "final", "keys": ["schedule", "optimizer"], "tuned": ["optimizer.learning_rate"]}
+    return record.model_copy(update={"study": StudyPart(**{**part, **changes})})
+
+
+def grid(make_record, **changes):
+    peaks = {("cosine", "adamw"): 1e-4, ("cosine", "sgd"): 1e-2, ("step", "adamw"): 3e-4, ("step", "sgd"): 1e-1}
+    peaks |= {("linear", "adamw"): 1e-4, ("linear", "sgd"): 1e-2}
+    return [
+        in_study(
+            make_record(schedule, 0.8, seed=seed, changes={"optimizer": {"name": optimizer, "learning_rate": peak}}),
+            **changes,
+        )
+        for (schedule, optimizer), peak in peaks.items()
+        for seed in (0, 1)
+    ]
+
+
+def pairs(records):
+    (comparison,) = compare(records)
+    return {frozenset((contrast.first, contrast.second)) for contrast in contrasts(comparison)}
+
+
+def test_a_study_sets_schedules_against_each_other_under_each_optimizer_and_optimizers_under_each_schedule(make_record):
+    found = pairs(grid(make_record))
+    assert len(found) == 2 * 3 + 3
+    assert all(len({name.split(",")[0] for name in pair}) == 2 or len(pair) == 2 for pair in found)
+    assert not any("cosine" in one and "step" in other and ("sgd" in one) != ("sgd" in other) for one, other in found)
+
+
+def test_with_a_reference_the_other_schedules_are_set_against_it_alone(make_record):
+    found = pairs(grid(make_record, reference="cosine"))
+    assert len(found) == 2 * 2 + 3
+    assert not any("linear" in " ".join(pair) and "step" in " ".join(pair) for pair in found)

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from finetune.errors import RecipeError
 from finetune.optimizers import AdamW
-from finetune.recipe import load_recipe
+from finetune.recipe import is_study, load_recipe, load_study
 from finetune.schedules import SCHEDULES, Cosine, Step
 
 RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*.yaml"))
@@ -17,9 +17,12 @@ RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*.yaml"))
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_every_shipped_recipe_loads_and_its_header_gives_its_command(path):
-    assert load_recipe(path).name == path.stem
+    name, command = (
+        (load_study(path).name, "finetune study") if is_study(path) else (load_recipe(path).name, "finetune/run.py")
+    )
+    assert name == path.stem
     header = [line for line in path.read_text(encoding="utf-8").splitlines() if line.startswith("#")]
-    assert any("Run:" in line and f"finetune/run.py recipes/{path.name}" in line for line in header)
+    assert any("Run:" in line and f"{command} recipes/{path.name}" in line for line in header)
 
 
 def test_the_defaults(load):

@@ -1,27 +1,9 @@
 """Runs of a tiny model on a few hundred sentences, each a second or two."""
 
-import io
 import json
 import shutil
 
 import pytest
-from rich.console import Console
-
-
-@pytest.fixture
-def train(small_recipe):
-    """A function that runs the small recipe with overrides; returns its record and its directory."""
-    from finetune.recipe import load_recipe
-    from finetune.training import fine_tune
-    from finetune.training.run_directory import run_directory
-
-    def run(*overrides, repeat=False, out=None):
-        recipe = load_recipe(small_recipe, [f"output={small_recipe.parent / 'runs'}", *overrides])
-        console = Console(file=out or io.StringIO(), width=120)
-        record = fine_tune(recipe, source=small_recipe, console=console, repeat=repeat)
-        return record, run_directory(recipe, source=small_recipe)
-
-    return run
 
 
 @pytest.fixture

@@ -222,7 +222,7 @@ def find(small_recipe):
     ],
 )
 def test_what_makes_no_search_is_refused_before_anything_is_read(find, monkeypatch, settings, message):
-    monkeypatch.setattr(rate_finder, "read_data", lambda recipe: pytest.fail("data was read"))
+    monkeypatch.setattr(rate_finder, "Library", lambda: pytest.fail("data was read"))
     with pytest.raises(SettingError) as error:
         find(**settings)
     assert str(error.value).startswith(message)
@@ -305,7 +305,7 @@ def test_a_search_that_diverges_stops_early(find, monkeypatch):
 
 @pytest.mark.slow
 def test_only_the_main_process_speaks(find, monkeypatch):
-    original = rate_finder.lay_out
-    monkeypatch.setattr(rate_finder, "lay_out", lambda **kwargs: dataclasses.replace(original(**kwargs), rank=1))
+    original = rate_finder.layout_of
+    monkeypatch.setattr(rate_finder, "layout_of", lambda recipe: dataclasses.replace(original(recipe), rank=1))
     monkeypatch.setattr(rate_finder, "_train", lambda *args, **kwargs: (RATES.tolist(), LEARNING.tolist()))
     assert find(updates=UPDATES)[1] == ""

@@ -1,0 +1,50 @@
+"""What `finetune study` leaves on the terminal: the peak rates chosen, the failures, and the comparison."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping
+
+from rich.console import Console
+
+from finetune.evaluation.comparison import compare
+from finetune.evaluation.record import find_runs, read_record
+from finetune.evaluation.table import print_comparison
+from finetune.study import Outcome
+from finetune.training.progress import say, say_table
+
+
+def show_outcome(outcome: Outcome, console: Console) -> None:
+    """Prints what came of a study."""
+    if outcome.choices:
+        say(console, "Peak rates, chosen on validation:")
+        say_table(
+            console,
+            [
+                (choice.setting, f"{choice.peak:.3g}{_edge(choice.is_at_edge)} of {_scores(choice.tried)}")
+                for choice in outcome.choices.values()
+            ],
+        )
+    for done in outcome.failed:
+        say(console, f"failed: {done.job.label}: {done.problem}")
+    records = [record for record in map(read_record, find_runs([outcome.directory])) if _is_final(record.study)]
+    for comparison in compare(records):
+        say(console)
+        print_comparison(comparison, console)
+
+
+def _is_final(part: object) -> bool:
+    return getattr(part, "role", None) == "final"
+
+
+def _edge(is_at_edge: bool) -> str:  # noqa: FBT001 - a private word
+    return " (at the edge: a better one may lie beyond)" if is_at_edge else ""
+
+
+def _scores(tried: Mapping[float, Mapping[int, float | None]]) -> str:
+    return ", ".join(f"{peak:.3g}: {_mean(scores)}" for peak, scores in tried.items())
+
+
+def _mean(scores: Mapping[int, float | None]) -> str:
+    there = [score for score in scores.values() if score is not None]
+    return f"{statistics.fmean(there):.4f}" if len(there) == len(scores) else "diverged"

@@ -1,0 +1,139 @@
+"""Runs a study: in this process, which loads libraries and data once, or in several."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from rich.console import Console
+
+from finetune.errors import DeviceError, SettingError
+from finetune.recipe import Study, for_tuning
+from finetune.study.jobs import Done, Job, final_jobs, perform, tuning_jobs
+from finetune.study.ledger import check_name, study_directory, write_ledger
+from finetune.study.peaks import Choice, choose, equal_area_peaks
+from finetune.study.progress import StudyProgress
+from finetune.training import is_main_process
+from finetune.training.layout import layout_of
+from finetune.training.material import Library
+from finetune.training.plan import lay_out_updates
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a study: the directory of its runs, the choices by setting, and every run."""
+
+    directory: Path
+    choices: Mapping[int, Choice]
+    runs: tuple[Done, ...]
+
+    @property
+    def failed(self) -> tuple[Done, ...]:
+        """The runs that ended in an error; those that diverged are recorded as such, and not among them."""
+        return tuple(done for done in self.runs if done.status == "failed")
+
+
+def run_study(study: Study, *, source: Path, console: Console, workers: int = 1) -> Outcome:
+    """Makes every run of `study`, read from the file `source`, that isn't recorded yet, and returns what came of all.
+
+    First those that choose peak rates, then, seed by seed, those that are compared. A run that fails is written down
+    and the others go on. With several `workers`, each is a process with its share of the threads and of the GPUs. Under
+    a launcher every process calls this. Raises FinetuneError, before any run, for whatever the data, a setting or the
+    machine can't give, and where another study has the name.
+    """
+    _check_workers(workers)
+    console.quiet = console.quiet or not is_main_process()
+    check_name(study, source=source)
+    library = Library()
+    for setting in study.settings:
+        layout = layout_of(setting.recipe)
+        lay_out_updates(setting.recipe, layout=layout, library=library)
+        if study.block.tuning:
+            library.material(for_tuning(setting.recipe))
+    progress = StudyProgress(study, console, workers=workers)
+    make = partial(perform, source=source, keep_model=study.block.keep_models)
+    with _performing(make, library, workers) as perform_all, progress:
+        tuned = [progress.show(done) for done in perform_all(list(tuning_jobs(study)))]
+        choices = choose(study, tuned)
+        peaks = {number: choice.peak for number, choice in choices.items()}
+        if study.block.equal_area:
+            peaks = equal_area_peaks(study, library)
+        _write(study, source, choices, peaks, tuned)
+        final = [progress.show(done) for done in perform_all(list(final_jobs(study, peaks)))]
+    outcome = Outcome(study_directory(study), choices, (*tuned, *final))
+    _write(study, source, choices, peaks, outcome.runs)
+    return outcome
+
+
+def _write(
+    study: Study, source: Path, choices: Mapping[int, Choice], peaks: Mapping[int, float], runs: Iterable[Done]
+) -> None:
+    if is_main_process():
+        failed = [done for done in runs if done.status == "failed"]
+        write_ledger(study, source=source, choices=choices, peaks=peaks, failed=failed)
+
+
+def _check_workers(workers: int) -> None:
+    if workers < 1:
+        raise SettingError("workers", f"{workers} must be 1 or more")
+    if workers > 1 and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise DeviceError("workers: a launcher's processes share each run, so give no workers beside them")
+
+
+_PerformAll = Callable[[Sequence[Job]], Iterator[Done]]
+
+
+@contextmanager
+def _performing(make: partial[Done], library: Library, workers: int) -> Iterator[_PerformAll]:
+    if workers == 1:
+        alone = int(os.environ.get("WORLD_SIZE", "1")) == 1
+        yield lambda jobs: (make(job, library=library, catch=alone) for job in jobs)
+        return
+    context = multiprocessing.get_context("spawn")
+    numbers = context.Queue()
+    for number in range(workers):
+        numbers.put(number)
+    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_begin_worker, initargs=(numbers, workers))
+    try:
+        yield partial(_perform_in, pool, make)
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _perform_in(pool: ProcessPoolExecutor, make: partial[Done], jobs: Sequence[Job]) -> Iterator[Done]:
+    futures = [pool.submit(_perform_in_worker, make, job) for job in jobs]
+    try:
+        for future in as_completed(futures):
+            yield future.result()
+    except BrokenProcessPool as error:
+        raise DeviceError(
+            "workers: one died, as when memory runs out; the same command goes on with the runs that are left, "
+            "with fewer workers if need be"
+        ) from error
+
+
+_worker_library: Library | None = None
+
+
+def _begin_worker(numbers: multiprocessing.Queue[int], workers: int) -> None:
+    global _worker_library
+    import torch
+
+    number = numbers.get()
+    torch.set_num_threads(max(1, (os.cpu_count() or 1) // workers))
+    if torch.cuda.is_available():
+        torch.cuda.set_device(number % torch.cuda.device_count())
+        os.environ["LOCAL_RANK"] = str(number % torch.cuda.device_count())
+    _worker_library = Library()
+
+
+def _perform_in_worker(make: partial[Done], job: Job) -> Done:
+    assert _worker_library is not None  # noqa: S101 - the pool began the worker
+    return make(job, library=_worker_library, catch=True)

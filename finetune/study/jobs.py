@@ -1,0 +1,130 @@
+"""The runs of a study: what each is for, and how one is made."""
+
+from __future__ import annotations
+
+import gc
+import math
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from rich.console import Console
+
+from finetune.evaluation.record import MODEL, RECORD, StudyPart, read_record, write_record
+from finetune.recipe import Recipe, Setting, Study, for_tuning, with_peak, with_seed
+from finetune.training import fine_tune, run_directory
+from finetune.training.material import Library
+
+Status = Literal["finished", "diverged", "failed"]
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run: `setting` is the number of the study's setting it belongs to."""
+
+    setting: int
+    recipe: Recipe
+    part: StudyPart
+    label: str
+
+
+@dataclass(frozen=True)
+class Done:
+    """What came of a job. `score`: of the kept model on validation; `found`: whether it was recorded before."""
+
+    job: Job
+    status: Status
+    score: float | None = None
+    total_steps: int | None = None
+    seconds: float = 0.0
+    found: bool = False
+    problem: str = ""
+
+
+def tuning_jobs(study: Study) -> Iterator[Job]:
+    """Yields the runs that choose peak rates, seed by seed."""
+    tuning = study.block.tuning
+    if tuning is None:
+        return
+    for seed in tuning.seeds:
+        for number, setting in enumerate(study.settings):
+            for factor in tuning.factors:
+                peak = setting.recipe.optimizer.learning_rate * factor
+                recipe = for_tuning(with_seed(with_peak(setting.recipe, peak), seed))
+                yield _job(study, "tuning", number, recipe)
+
+
+def final_jobs(study: Study, peaks: Mapping[int, float]) -> Iterator[Job]:
+    """Yields the runs that are compared, seed by seed, so that what is there on the way can be compared already.
+
+    `peaks`: number of the setting ▶ the peak rate chosen for it.
+    """
+    for seed in study.seeds:
+        for number, setting in enumerate(study.settings):
+            peak = peaks.get(number, setting.recipe.optimizer.learning_rate)
+            yield _job(study, "final", number, with_seed(with_peak(setting.recipe, peak), seed))
+
+
+def _job(study: Study, role: Literal["tuning", "final"], number: int, recipe: Recipe) -> Job:
+    block = study.block
+    part = StudyPart(
+        name=study.name,
+        role=role,
+        keys=list(study.keys),
+        tuned=list(study.tuned),
+        reference=block.reference,
+        equivalence=block.equivalence,
+        target=block.target,
+    )
+    label = (
+        f"{describe(study.settings[number])}, peak {recipe.optimizer.learning_rate:.3g}, seed {recipe.training.seed}"
+    )
+    return Job(number, recipe, part, label)
+
+
+def describe(setting: Setting) -> str:
+    """Returns the setting in few words: schedule, optimizer, and whatever else the study varies."""
+    named = {"schedule": setting.recipe.schedule.name, "optimizer": setting.recipe.optimizer.name}
+    words = [
+        _own_settings(named[key], value) if key in named else f"{key.rpartition('.')[2]} {value}"
+        for key, value in setting.values.items()
+    ]
+    return ", ".join(words) or setting.recipe.schedule.name
+
+
+def _own_settings(name: str, value: Any) -> str:
+    own = (
+        {key: item for key, item in value.items() if key not in ("name", "learning_rate")}
+        if isinstance(value, dict)
+        else {}
+    )
+    return " ".join([name, *(f"{key} {item}" for key, item in own.items())])
+
+
+def perform(job: Job, *, source: Path, library: Library, keep_model: bool, catch: bool) -> Done:
+    """Makes one run, or finds it recorded. With `catch`, an error is an outcome, as the other runs go on."""
+    run = run_directory(job.recipe, source=source)
+    found = (run / RECORD).exists()
+    try:
+        record = fine_tune(job.recipe, source=source, console=Console(quiet=True), study=job.part, library=library)
+    except Exception as error:
+        if not catch:
+            raise
+        return Done(job, "failed", problem=f"{type(error).__name__}: {error}")
+    finally:
+        gc.collect()  # a trainer refers to itself, and would keep its model in memory beside the next
+    if found and record.study != job.part:
+        write_record(run, read_record(run).model_copy(update={"study": job.part}))
+    if not keep_model:
+        shutil.rmtree(run / MODEL, ignore_errors=True)
+    score = record.results.best.validation[record.results.select] if record.results else None
+    return Done(
+        job,
+        record.status,
+        score=None if score is None or not math.isfinite(score) else score,
+        total_steps=record.schedule.total_steps,
+        seconds=record.timing.total_seconds,
+        found=found,
+    )

@@ -1,0 +1,73 @@
+"""What a study shows while it goes: a line for every run that ended, and a bar over all of them."""
+
+from __future__ import annotations
+
+import time
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+from finetune.recipe import Study
+from finetune.study.jobs import Done
+from finetune.training.progress import duration, say
+
+
+class StudyProgress:
+    """Shows each run as it ends, with the time left: the mean time of the runs made so far, for those to come."""
+
+    def __init__(self, study: Study, console: Console, *, workers: int) -> None:
+        self._study = study
+        self._console = console
+        self._ended = 0
+        self._made = 0
+        self._began = time.perf_counter()
+        self._workers = workers
+        self._bar = Progress(
+            TextColumn("  runs"),
+            BarColumn(bar_width=30),
+            MofNCompleteColumn(),
+            TextColumn("{task.description}"),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+        )
+        self._task = self._bar.add_task("", total=study.count)
+
+    def __enter__(self) -> StudyProgress:
+        study, tuning = self._study, self._study.block.tuning
+        tries = f", after {len(tuning.factors)} peak rates on {len(tuning.seeds)} other seeds" if tuning else ""
+        seeds = f"{len(study.seeds)} seed{'s' * (len(study.seeds) > 1)}"
+        say(self._console, f"{study.name}: {len(study.settings)} settings on {seeds}{tries}: {study.count:,} runs")
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._bar.stop()
+        if isinstance(error, KeyboardInterrupt):
+            done = f"{self._ended:,} of {self._study.count:,} runs are recorded"
+            say(self._console, f"  interrupted: {done}; the same command goes on from there")
+
+    def show(self, done: Done) -> Done:
+        """Shows the run that ended, and returns it."""
+        self._ended += 1
+        self._made += not done.found
+        left = self._time_left()
+        width = len(str(self._study.count))
+        words = {"finished": f"{done.score or 0.0:.4f}", "diverged": "diverged", "failed": f"FAILED: {done.problem}"}
+        made = "recorded before" if done.found else f"{done.seconds:.1f} s"
+        say(
+            self._console,
+            f"  {self._ended:>{width}}/{self._study.count}  {done.job.part.role:<6}  {done.job.label}: "
+            f"{words[done.status]}  ({made}; {left})",
+        )
+        self._bar.update(self._task, completed=self._ended, description=left)
+        return done
+
+    def _time_left(self) -> str:
+        if not self._made:
+            return "time left unknown"
+        each = (time.perf_counter() - self._began) / self._made
+        return f"{duration(each * (self._study.count - self._ended))} left"

@@ -1,0 +1,169 @@
+"""Studies of the tiny model, from recipe to records."""
+
+import io
+import json
+
+import pytest
+from rich.console import Console
+
+from finetune.errors import FinetuneError, RecordError, SettingError
+from finetune.evaluation.record import find_runs, read_record
+from finetune.recipe import load_study
+from finetune.study import run_study
+from finetune.study.jobs import Done, final_jobs, tuning_jobs
+from finetune.study.peaks import choose, equal_area_peaks
+from finetune.training import mean_factor
+from finetune.training.material import Library
+
+STUDY = """
+study:
+  grid:
+    schedule: [cosine, {name: step, gamma: 0.5}]
+    training.seed: [0, 1]
+  tuning: {factors: [1, 3], seeds: [100]}
+  reference: cosine
+  equivalence: 0.02
+"""
+
+
+@pytest.fixture
+def study_file(small_recipe):
+    path = small_recipe.parent / "a_study.yaml"
+    path.write_text(f"base: {small_recipe.name}\noutput: {small_recipe.parent / 'runs'}\n{STUDY}", encoding="utf-8")
+    return path
+
+
+@pytest.fixture
+def perform(study_file):
+    def run(*overrides, workers=1):
+        out = io.StringIO()
+        study = load_study(study_file, overrides)
+        outcome = run_study(study, source=study_file, console=Console(file=out, width=200), workers=workers)
+        return outcome, out.getvalue()
+
+    return run
+
+
+def peaks_of(study, scores):
+    """The choice for the study's only setting, from {factor: score per tuning seed}."""
+    jobs = list(tuning_jobs(study))
+    base = study.settings[0].recipe.optimizer.learning_rate
+    done = [
+        Done(job, "finished" if score is not None else "diverged", score=score)
+        for job in jobs
+        if job.setting == 0
+        for score in [scores[round(job.recipe.optimizer.learning_rate / base)][job.recipe.training.seed]]
+    ]
+    return choose(study, done)[0]
+
+
+@pytest.mark.slow
+def test_a_study_makes_every_run_once_and_goes_on_where_it_was_left(perform):
+    outcome, text = perform()
+    assert [done.status for done in outcome.runs] == ["finished"] * 8
+    assert [done.job.part.role for done in outcome.runs] == ["tuning"] * 4 + ["final"] * 4
+    assert "8/8  final" in text
+    records = [read_record(run) for run in find_runs([outcome.directory])]
+    final = [record for record in records if record.study.role == "final"]
+    assert len(final) == 4
+    assert all("test" in record.identity.data for record in final)
+    assert all("test" not in record.identity.data for record in records if record.study.role == "tuning")
+    assert {record.study.keys[0] for record in final} == {"schedule"}
+    assert {record.study.tuned[0] for record in final} == {"optimizer.learning_rate"}
+    chosen = {choice.peak for choice in outcome.choices.values()}
+    assert {record.recipe["optimizer"]["learning_rate"] for record in final} <= chosen
+    assert all(record.timing.schedule_microseconds > 0 for record in final)
+    assert not list(outcome.directory.rglob("model.safetensors"))
+
+    again, text = perform()
+    assert all(done.found for done in again.runs)
+    assert text.count("recorded before") == 8
+
+    added, _ = perform("study.grid.training.seed=[0, 1, 2]")
+    assert [done.found for done in added.runs] == [True] * 8 + [False] * 2
+
+
+@pytest.mark.slow
+def test_a_run_is_the_same_in_a_study_alone_and_in_workers(perform, study_file, train):
+    alone, _ = train("schedule=cosine", "training.seed=1", "name=alone")
+    overrides = ("study.tuning=null", "study.grid.schedule=[cosine, linear]", "study.grid.training.seed=[1]")
+    in_study, in_worker = (
+        next(read_record(run) for run in find_runs([outcome.directory]) if "cosine" in run.name)
+        for outcome, _ in (perform(*overrides), perform(*overrides, "name=beside", workers=2))
+    )
+    assert in_study.results == alone.results
+    assert in_study.identity == alone.identity == in_worker.identity
+    # With fewer threads sums are taken in another order.
+    assert in_worker.results.last.validation["loss"] == pytest.approx(alone.results.last.validation["loss"], rel=1e-2)
+    assert in_worker.environment.threads < alone.environment.threads or alone.environment.threads == 1
+
+
+@pytest.mark.slow
+def test_a_run_that_fails_or_diverges_is_written_down_and_the_others_go_on(perform, monkeypatch):
+    from finetune.study import jobs
+
+    fine_tune = jobs.fine_tune
+
+    def failing(recipe, **keywords):
+        if recipe.schedule.name == "step":
+            raise MemoryError("no memory left")
+        return fine_tune(recipe, **keywords)
+
+    monkeypatch.setattr(jobs, "fine_tune", failing)
+    outcome, text = perform("study.tuning=null", "optimizer.learning_rate=1e30")
+    assert [done.status for done in outcome.runs] == ["diverged", "failed", "diverged", "failed"]
+    assert "FAILED: MemoryError: no memory left" in text
+    failed = json.loads((outcome.directory / "study.json").read_text())["failed"]
+    assert [entry["problem"] for entry in failed] == ["MemoryError: no memory left"] * 2
+
+
+@pytest.mark.slow
+def test_another_study_of_the_name_is_refused(perform):
+    perform("study.tuning=null")
+    with pytest.raises(RecordError, match="holds another study of the name a_study, with other settings"):
+        perform("study.tuning=null", "training.batch_size=7")
+    with pytest.raises(RecordError, match="with other tuning"):
+        perform()
+
+
+def test_what_no_run_could_be_made_of_is_refused_before_any(perform, tmp_path):
+    with pytest.raises(SettingError, match="workers: 0 must be 1 or more"):
+        perform(workers=0)
+    with pytest.raises(FinetuneError):
+        perform(f"model.path={tmp_path / 'nowhere'}")
+    with pytest.raises(FinetuneError, match="schedule"):
+        perform("study.grid.schedule=[{name: cosine, warmup: 100000}]")
+
+
+def test_final_runs_go_seed_by_seed(study_file):
+    study = load_study(study_file)
+    jobs = list(final_jobs(study, {0: 1e-3}))
+    assert [(job.recipe.training.seed, job.setting) for job in jobs] == [(0, 0), (0, 1), (1, 0), (1, 1)]
+    assert [job.recipe.optimizer.learning_rate for job in jobs[:1]] == [1e-3]
+
+
+def test_the_highest_mean_is_chosen_and_of_equals_the_lowest_peak(study_file):
+    study = load_study(study_file, ["study.tuning.seeds=[8, 9]", "study.tuning.factors=[1, 2, 4]"])
+    base = study.settings[0].recipe.optimizer.learning_rate
+    better = peaks_of(study, {1: {8: 0.7, 9: 0.7}, 2: {8: 0.9, 9: 0.6}, 4: {8: 0.9, 9: 0.5}})
+    assert (better.peak, better.is_at_edge) == (pytest.approx(2 * base), False)
+    equal = peaks_of(study, {1: {8: 0.7, 9: 0.7}, 2: {8: 0.7, 9: 0.7}, 4: {8: 0.5, 9: 0.5}})
+    assert (equal.peak, equal.is_at_edge) == (pytest.approx(base), True)
+
+
+def test_a_peak_with_which_a_run_diverged_comes_last(study_file):
+    study = load_study(study_file, ["study.tuning.seeds=[8, 9]", "study.tuning.factors=[1, 2, 4]"])
+    base = study.settings[0].recipe.optimizer.learning_rate
+    choice = peaks_of(study, {1: {8: 0.5, 9: 0.5}, 2: {8: 0.99, 9: None}, 4: {8: None, 9: None}})
+    assert choice.peak == pytest.approx(base)
+
+
+def test_equal_area_gives_all_schedules_the_same_sum_of_rates(study_file):
+    grid = "study.grid.schedule=[cosine, constant, linear]"
+    study = load_study(study_file, ["study.tuning=null", "study.equal_area=true", grid])
+    library = Library()
+    peaks = equal_area_peaks(study, library)
+    areas = [peaks[number] * mean_factor(setting.recipe, library) for number, setting in enumerate(study.settings)]
+    assert areas == pytest.approx([areas[0]] * 3, rel=1e-12)
+    assert peaks[0] == study.settings[0].recipe.optimizer.learning_rate
+    assert peaks[1] < peaks[0]
