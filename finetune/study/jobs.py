@@ -14,7 +14,7 @@ from rich.console import Console
 
 from finetune.evaluation.record import MODEL, RECORD, StudyPart, read_record, write_record
 from finetune.recipe import Recipe, Setting, Study, for_tuning, with_peak, with_seed
-from finetune.training import fine_tune, run_directory
+from finetune.training import fine_tune, is_main_process, run_directory
 from finetune.training.material import Library
 
 Status = Literal["finished", "diverged", "failed"]
@@ -115,9 +115,9 @@ def perform(job: Job, *, source: Path, library: Library, keep_model: bool, catch
         return Done(job, "failed", problem=f"{type(error).__name__}: {error}")
     finally:
         gc.collect()  # a trainer refers to itself, and would keep its model in memory beside the next
-    if found and record.study != job.part:
+    if found and record.study != job.part and is_main_process():
         write_record(run, read_record(run).model_copy(update={"study": job.part}))
-    if not keep_model:
+    if not keep_model and is_main_process():
         shutil.rmtree(run / MODEL, ignore_errors=True)
     score = record.results.best.validation[record.results.select] if record.results else None
     return Done(

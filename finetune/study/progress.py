@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from types import TracebackType
 
 from rich.console import Console
@@ -36,8 +37,8 @@ class StudyProgress:
 
     def __enter__(self) -> StudyProgress:
         study, tuning = self._study, self._study.block.tuning
-        tries = f", after {len(tuning.factors)} peak rates on {len(tuning.seeds)} other seeds" if tuning else ""
-        seeds = f"{len(study.seeds)} seed{'s' * (len(study.seeds) > 1)}"
+        tries = f", after {len(tuning.factors)} peak rates on {_seeds(tuning.seeds, 'other ')}" if tuning else ""
+        seeds = _seeds(study.seeds)
         say(self._console, f"{study.name}: {len(study.settings)} settings on {seeds}{tries}: {study.count:,} runs")
         self._bar.start()
         return self
@@ -71,3 +72,7 @@ class StudyProgress:
             return "time left unknown"
         each = (time.perf_counter() - self._began) / self._made
         return f"{duration(each * (self._study.count - self._ended))} left"
+
+
+def _seeds(seeds: Sequence[int], kind: str = "") -> str:
+    return f"{len(seeds)} {kind}seed{'s' * (len(seeds) > 1)}"
