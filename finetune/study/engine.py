@@ -51,7 +51,7 @@ def run_study(study: Study, *, source: Path, console: Console, workers: int = 1)
     _check_workers(workers)
     console.quiet = console.quiet or not is_main_process()
     check_name(study, source=source)
-    library = Library()
+    library = Library(keep_weights=True)
     for setting in study.settings:
         layout = layout_of(setting.recipe)
         lay_out_updates(setting.recipe, layout=layout, library=library)
@@ -131,7 +131,7 @@ def _begin_worker(numbers: multiprocessing.Queue[int], workers: int) -> None:
     if torch.cuda.is_available():
         torch.cuda.set_device(number % torch.cuda.device_count())
         os.environ["LOCAL_RANK"] = str(number % torch.cuda.device_count())
-    _worker_library = Library()
+    _worker_library = Library(keep_weights=True)
 
 
 def _perform_in_worker(make: partial[Done], job: Job) -> Done:

@@ -5,8 +5,9 @@ Weights are read from safetensors only and code from a repository never runs.
 
 from __future__ import annotations
 
+import copy
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Any
 
 import torch
 from huggingface_hub import hf_hub_download
-from transformers import AutoConfig, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
 
 from finetune.errors import ModelError
@@ -125,6 +126,39 @@ class LoadedModel:
     model: PreTrainedModel
     new_tensors: tuple[str, ...]
     commit: str | None
+
+
+@dataclass(frozen=True)
+class Weights:
+    """Pretrained tensors held in memory, for as many models as are made of them."""
+
+    kind: type[PreTrainedModel]
+    config: PreTrainedConfig
+    tensors: Mapping[str, torch.Tensor]
+    commit: str | None
+
+    @classmethod
+    def of(cls, loaded: LoadedModel) -> Weights:
+        """Returns a copy of what was read for `loaded`, which must not have been trained yet."""
+        state = loaded.model.state_dict()
+        tensors = {name: tensor.clone() for name, tensor in state.items() if name not in loaded.new_tensors}
+        return cls(type(loaded.model), copy.deepcopy(loaded.model.config), tensors, loaded.commit)
+
+    def load(self, *, seed: int) -> LoadedModel:
+        """Returns the model that `load_model` would read for `seed`, and leaves the same random state."""
+        from transformers import set_seed
+
+        set_seed(seed)
+        with quiet_transformers():
+            model, report = self.kind.from_pretrained(
+                None,
+                config=copy.deepcopy(self.config),
+                state_dict={name: tensor.clone() for name, tensor in self.tensors.items()},
+                dtype=torch.float32,
+                output_loading_info=True,
+            )
+        model.name_or_path = model.config.name_or_path = self.config.name_or_path
+        return LoadedModel(model, tuple(sorted(report["missing_keys"])), self.commit)
 
 
 def load_model(auto_class: Any, source: Pretrained, *, seed: int, **config: Any) -> LoadedModel:

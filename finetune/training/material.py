@@ -12,13 +12,14 @@ import numpy as np
 from finetune.data import fingerprint, load_files, load_hub
 from finetune.evaluation.record import SplitIdentity
 from finetune.recipe import FileData, Recipe
-from finetune.tasks.pretrained import Pretrained
+from finetune.tasks.pretrained import Pretrained, Weights
 
 if TYPE_CHECKING:
     from datasets import Dataset
     from transformers import PreTrainedTokenizerBase
 
     from finetune.tasks.encoding import EncodedSplit
+    from finetune.tasks.pretrained import LoadedModel
     from finetune.tasks.text_classification import LabelledTexts
 
 
@@ -48,11 +49,16 @@ class Material:
 
 
 class Library:
-    """The data and the tokenised examples of recipes, each read once however many recipes share them."""
+    """The data, the tokenised examples and the weights of recipes, each read once however many recipes share them.
 
-    def __init__(self) -> None:
+    `keep_weights`: holds a copy of every pretrained model, for those who make more than one run of it.
+    """
+
+    def __init__(self, *, keep_weights: bool = False) -> None:
+        self._keep_weights = keep_weights
         self._data: dict[str, RawData] = {}
         self._material: dict[str, Material] = {}
+        self._weights: dict[str, Weights] = {}
 
     def data(self, recipe: Recipe) -> RawData:
         """Reads and checks every split that the recipe names; raises DataError."""
@@ -67,6 +73,19 @@ class Library:
         if key not in self._material:
             self._material[key] = _encode(recipe, self.data(recipe))
         return self._material[key]
+
+    def model(self, recipe: Recipe) -> LoadedModel:
+        """Returns the recipe's model, pretrained, under a head of the recipe's seed; raises ModelError."""
+        material, seed = self.material(recipe), recipe.training.seed
+        key = repr((recipe.model_dump_json(include={"task", "model"}), material.classes))
+        if key in self._weights:
+            return self._weights[key].load(seed=seed)
+        loaded = recipe.task.load_model(
+            pretrained_model(recipe), classes=material.classes, tokenizer=material.tokenizer, seed=seed
+        )
+        if self._keep_weights:
+            self._weights[key] = Weights.of(loaded)
+        return loaded
 
 
 def _read_data(recipe: Recipe) -> RawData:

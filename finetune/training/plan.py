@@ -14,7 +14,7 @@ from finetune.evaluation.comparison import brief
 from finetune.evaluation.record import ModelIdentity
 from finetune.training.batches import LengthGroupedBatches
 from finetune.training.layout import Horizon, Layout, layout_of, plan_horizon
-from finetune.training.material import Library, Material, describe_source, pretrained_model, training_examples
+from finetune.training.material import Library, Material, describe_source, training_examples
 from finetune.training.precision import Format, resolve_precision
 from finetune.training.progress import say, say_table
 from finetune.training.recording import weights_fingerprint
@@ -66,13 +66,10 @@ def make_plan(recipe: Recipe, *, run: Path, layout: Layout, library: Library) ->
 
     Raises FinetuneError for whatever can't be had.
     """
-    source = pretrained_model(recipe)
     precision = resolve_precision(recipe.training.precision, layout.device)
     train, batches, horizon = lay_out_updates(recipe, layout=layout, library=library)
     material = library.material(recipe)
-    loaded = recipe.task.load_model(
-        source, classes=material.classes, tokenizer=material.tokenizer, seed=recipe.training.seed
-    )
+    loaded = library.model(recipe)
     model = ModelIdentity(
         source=describe_source(recipe),
         commit=loaded.commit,

@@ -51,7 +51,7 @@ def find_rate(recipe: Recipe, *, least: float, most: float, updates: int, seeds:
     _check(recipe, least=least, most=most, updates=updates, seeds=seeds)
     layout = layout_of(recipe)
     console.quiet = console.quiet or not layout.is_main
-    library = Library()
+    library = Library(keep_weights=True)
     say(
         console,
         f"{recipe.name}: {recipe.optimizer.name}, rates from {least:g} to {most:g} over {updates} updates, "

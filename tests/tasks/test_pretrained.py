@@ -9,7 +9,7 @@ from safetensors.torch import load_file
 
 from finetune.errors import ModelError
 from finetune.tasks import TextClassification
-from finetune.tasks.pretrained import Pretrained, load_tokenizer
+from finetune.tasks.pretrained import Pretrained, Weights, load_tokenizer
 
 TASK = TextClassification(text="sentence", max_length=32)
 CLASSES = ("negative", "positive")
@@ -295,3 +295,32 @@ def test_loading_leaves_the_verbosity_of_transformers_as_it_was(source):
     before = (logging.get_verbosity(), logging.is_progress_bar_enabled())
     load_tokenizer(source, max_length=32)
     assert (logging.get_verbosity(), logging.is_progress_bar_enabled()) == before
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2**32 - 1])
+def test_a_model_made_of_weights_in_memory_is_the_one_that_is_read(source, tokenizer, seed):
+    weights = Weights.of(load(source, tokenizer, seed=3))
+    read = load(source, tokenizer, seed=seed)
+    drawn = torch.rand(5)
+    made = weights.load(seed=seed)
+    assert torch.equal(torch.rand(5), drawn)
+    assert (made.new_tensors, made.commit) == (read.new_tensors, read.commit)
+    assert made.model.config.to_dict() == read.model.config.to_dict()
+    assert made.model.training == read.model.training
+    torch.testing.assert_close(dict(made.model.state_dict()), dict(read.model.state_dict()), rtol=0, atol=0)
+
+
+def test_training_a_model_made_of_weights_in_memory_leaves_them_as_they_were(source, tokenizer):
+    weights = Weights.of(load(source, tokenizer))
+    before = {name: tensor.clone() for name, tensor in weights.tensors.items()}
+    for parameter in weights.load(seed=0).model.parameters():
+        parameter.data.add_(1)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in weights.tensors.items())
+
+
+def test_a_head_that_does_not_fit_is_drawn_anew_from_memory_too(source, tokenizer, tmp_path):
+    load(source, tokenizer, classes=("a", "b", "c")).model.save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    made = Weights.of(load(local(tmp_path), tokenizer, seed=3)).load(seed=5)
+    read = load(local(tmp_path), tokenizer, seed=5)
+    torch.testing.assert_close(dict(made.model.state_dict()), dict(read.model.state_dict()), rtol=0, atol=0)
