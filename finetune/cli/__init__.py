@@ -102,18 +102,20 @@ def study(
 @app.command()
 def compare(
     runs: Annotated[list[Path], typer.Argument(help="Directories of runs, or directories that hold them.")],
+    reference: Annotated[str | None, typer.Option(help="The schedule that the others are set against.")] = None,
+    equivalence: Annotated[float | None, typer.Option(help="The least difference that matters.")] = None,
+    target: Annotated[float | None, typer.Option(help="The validation score that convergence is timed to.")] = None,
+    html: Annotated[Path | None, typer.Option(help="Write the report, a page that works offline.")] = None,
+    csv: Annotated[Path | None, typer.Option(help="Write a row per run.")] = None,
+    parquet: Annotated[Path | None, typer.Option(help="Write a row per run.")] = None,
+    markdown: Annotated[Path | None, typer.Option(help="Write what the terminal shows.")] = None,
 ) -> None:
-    """Print a table of recorded runs, a row per schedule."""
-    from rich.console import Console
+    """Say what recorded runs show, and its limits; what is asked of them is what their study declared, unless given."""
+    from finetune.cli.comparison import Outputs, show_comparison
+    from finetune.evaluation.analysis import Question
 
-    from finetune.evaluation.comparison import compare as compare_records
-    from finetune.evaluation.record import find_runs, read_record
-    from finetune.evaluation.table import print_comparison
-
-    records = [read_record(path) for path in find_runs(runs)]
-    console = Console()
-    for comparison in compare_records(records):
-        print_comparison(comparison, console)
+    outputs = Outputs(html=html, csv=csv, parquet=parquet, markdown=markdown)
+    show_comparison(runs, Question(reference, equivalence, target), outputs)
 
 
 @app.command()

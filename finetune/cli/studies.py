@@ -7,9 +7,9 @@ from collections.abc import Mapping
 
 from rich.console import Console
 
-from finetune.evaluation.comparison import compare
-from finetune.evaluation.record import find_runs, read_record
-from finetune.evaluation.table import print_comparison
+from finetune.evaluation.analysis import analyse
+from finetune.evaluation.runs import read_runs
+from finetune.evaluation.terminal import print_analyses
 from finetune.study import Outcome
 from finetune.training.progress import say, say_table
 
@@ -27,14 +27,8 @@ def show_outcome(outcome: Outcome, console: Console) -> None:
         )
     for done in outcome.failed:
         say(console, f"failed: {done.job.label}: {done.problem}")
-    records = [record for record in map(read_record, find_runs([outcome.directory])) if _is_final(record.study)]
-    for comparison in compare(records):
-        say(console)
-        print_comparison(comparison, console)
-
-
-def _is_final(part: object) -> bool:
-    return getattr(part, "role", None) == "final"
+    say(console)
+    print_analyses(analyse(read_runs([outcome.directory])), console)
 
 
 def _edge(is_at_edge: bool) -> str:  # noqa: FBT001 - a private word

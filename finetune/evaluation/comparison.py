@@ -7,9 +7,12 @@ import json
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
+from finetune.errors import RecordError
 from finetune.evaluation.record import RunRecord
+from finetune.evaluation.runs import RecordedRun
 
 FEWEST_SEEDS = 5
 LONGEST = 60
@@ -21,41 +24,67 @@ PLACES = ("data.files.", "data.hub", "data.config", "data.revision", "data.split
 
 def brief(value: Any) -> str:
     """Returns a setting's value in few words: of a long list, how long it is, and a sign that tells it from others."""
+    if isinstance(value, float):
+        return f"{value:.6g}"
     if not isinstance(value, list) or len(str(value)) <= LONGEST:
         return str(value)
     return f"[{len(value)} items, {hashlib.sha256(json.dumps(value).encode()).hexdigest()[:4]}]"
 
 
+def in_words(settings: Mapping[str, Any]) -> str:
+    """Returns settings on one line; of a thing that is known by its name, the name alone."""
+    return ", ".join(
+        brief(value) if key.endswith(".name") else f"{key} {brief(value)}"
+        for key, value in settings.items()
+        if value is not None
+    )
+
+
 @dataclass(frozen=True)
 class Row:
-    """The runs of one setting: `label` names its schedule, `others` the further keys in which the rows differ."""
+    """The runs of one setting, in the order of their seeds.
 
+    `name`: unique in its comparison; `label`: of its schedule; `others`: all further keys in which rows differ, and
+    `telling` as few of them as tell the contexts apart. Rows of one context share all but their schedule and what
+    their study chose for each setting, such as the peak rate.
+    """
+
+    name: str
     label: str
     others: Mapping[str, Any]
-    records: tuple[RunRecord, ...]
+    telling: Mapping[str, Any]
+    runs: tuple[RecordedRun, ...]
 
     @property
+    def context(self) -> str:
+        """The context in words; empty where there is one alone."""
+        return in_words(self.telling)
+
+    @cached_property
+    def records(self) -> tuple[RunRecord, ...]:
+        """The records of the runs."""
+        return tuple(run.record for run in self.runs)
+
+    @cached_property
     def finished(self) -> tuple[RunRecord, ...]:
-        """The runs that have results."""
+        """The records of the runs that have results."""
         return tuple(record for record in self.records if record.results is not None)
 
     @property
     def schedule(self) -> str:
         """The schedule's settings, in words."""
+        return ", ".join(f"{key} {brief(value)}" for key, value in self.settings.items())
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The schedule's settings that are in force, without its name."""
         settings = self.records[0].schedule.settings
-        own = {key: value for key, value in settings.items() if key != "name" and value is not None}
-        return ", ".join(f"{key} {brief(value)}" for key, value in own.items())
+        return {key: value for key, value in settings.items() if key != "name" and value is not None}
 
     @property
-    def name(self) -> str:
-        """The label, with whatever else tells the row from others."""
-        return ", ".join([self.label, *(f"{key} {brief(value)}" for key, value in self.others.items() if value)])
-
-    @property
-    def context(self) -> dict[str, Any]:
-        """The further keys, but for those that its study chose for each setting."""
-        tuned = {key for record in self.records if record.study for key in record.study.tuned}
-        return {key: value for key, value in self.others.items() if key not in tuned}
+    def peaks(self) -> tuple[float, ...]:
+        """The highest peak rate of each run, each once, ascending."""
+        return tuple(sorted({max(group.peak for group in record.schedule.groups) for record in self.records}))
 
     @property
     def diverged(self) -> int:
@@ -86,59 +115,134 @@ class Row:
 class Comparison:
     """Rows that may be compared: they share data, classes and metric. `split`: the one they are judged on.
 
-    `cautions`: sentences on what the rows do not share, or can't show.
+    `name`: of the study or the recipes. `tuning`: the runs that chose the peak rates. `cautions`: sentences on what the
+    rows do not share, or can't show.
     """
 
+    name: str
     split: str
     metric: str
     count: int
     rows: tuple[Row, ...]
+    tuning: tuple[RecordedRun, ...]
     cautions: tuple[str, ...]
 
-
-def compare(records: Iterable[RunRecord]) -> list[Comparison]:
-    """Returns a comparison per data set and metric among `records`, rows in descending order of their mean score."""
-    groups: dict[str, list[RunRecord]] = {}
-    for record in records:
-        groups.setdefault(_judged_on(record), []).append(record)
-    return [_compare_group(group) for group in groups.values()]
-
-
-def _judged_on(record: RunRecord) -> str:
-    data = {split: identity.fingerprint for split, identity in record.identity.data.items()}
-    return json.dumps([data, record.identity.classes, record.recipe["evaluation"]["select"]], sort_keys=True)
+    @property
+    def contexts(self) -> dict[str, list[Row]]:
+        """The rows of each context, by its words, in their order."""
+        contexts: dict[str, list[Row]] = {}
+        for row in self.rows:
+            contexts.setdefault(row.context, []).append(row)
+        return contexts
 
 
-def _compare_group(records: Sequence[RunRecord]) -> Comparison:
-    settings = [
-        {key: item for key, item in _flatten(record.recipe).items() if not key.startswith(PLACES)} for record in records
-    ]
+def compare(runs: Iterable[RecordedRun]) -> list[Comparison]:
+    """Returns a comparison per data set and metric among `runs`, rows in descending order of their mean score.
+
+    Runs that chose the peak rates of a study are not compared. Raises RecordError where there are no others.
+    """
+    groups: dict[str, list[RecordedRun]] = {}
+    tuning: dict[str, list[RecordedRun]] = {}
+    for run in runs:
+        is_tuning = run.record.study is not None and run.record.study.role == "tuning"
+        (tuning if is_tuning else groups).setdefault(_judged_on(run.record, tuning=is_tuning), []).append(run)
+    if tuning and not groups:
+        raise RecordError("these runs only chose the peak rates of a study: run it to its end, then compare")
+    comparisons = []
+    for group in groups.values():
+        first = group[0].record
+        chosen_by = tuning.get(_judged_on(first, tuning=True), [])
+        others = sum(len(each) for each in groups.values() if _shares_all_but_test(first, each[0].record))
+        comparisons.append(_compare_group(group, chosen_by, others))
+    return comparisons
+
+
+def _judged_on(record: RunRecord, *, tuning: bool = False) -> str:
+    splits = {split: identity.fingerprint for split, identity in record.identity.data.items()}
+    if tuning:
+        splits.pop("test", None)
+    return json.dumps([splits, record.identity.classes, record.recipe["evaluation"]["select"]], sort_keys=True)
+
+
+def _shares_all_but_test(one: RunRecord, other: RunRecord) -> bool:
+    same = _judged_on(one, tuning=True) == _judged_on(other, tuning=True)
+    return same and _judged_on(one) != _judged_on(other)
+
+
+def _compare_group(runs: Sequence[RecordedRun], tuning: Sequence[RecordedRun], others: int) -> Comparison:
+    first = runs[0].record
+    split = "test" if "test" in first.identity.data else "validation"
+    metric = str(first.recipe["evaluation"]["select"])
+    rows = sorted(_rows(runs), key=lambda row: _rank(row, split, metric), reverse=True)
+    cautions = [*_cautions(rows, split)]
+    if others:
+        cautions.insert(
+            0,
+            f"{others} other run{'s' * (others > 1)} of the same training data have another test split, or none, and "
+            "stand apart: scores on different examples can't be compared.",
+        )
+    names = {run.record.study.name if run.record.study else run.record.name for run in runs}
+    return Comparison(
+        name=", ".join(sorted(names)),
+        split=split,
+        metric=metric,
+        count=first.identity.data[split].count,
+        rows=tuple(rows),
+        tuning=tuple(tuning),
+        cautions=tuple(cautions),
+    )
+
+
+def _rank(row: Row, split: str, metric: str) -> float:
+    return statistics.fmean(row.scores(split, metric) or [float("-inf")])
+
+
+def _rows(runs: Sequence[RecordedRun]) -> list[Row]:
+    settings = [_settings(run.record) for run in runs]
     differing = _differing(settings) - set(IGNORED)
     by_setting: dict[str, list[int]] = {}
     for position, setting in enumerate(settings):
         key = json.dumps({name: setting.get(name) for name in sorted(differing)}, sort_keys=True)
         by_setting.setdefault(key, []).append(position)
-    first = records[0]
-    split = "test" if "test" in first.identity.data else "validation"
-    metric = str(first.recipe["evaluation"]["select"])
-    rows = [
-        Row(
-            label=_label(settings[positions[0]], settings),
-            others={
-                key: settings[positions[0]].get(key) for key in sorted(differing) if not key.startswith("schedule.")
-            },
-            records=tuple(records[position] for position in positions),
-        )
-        for positions in by_setting.values()
+    heads = [positions[0] for positions in by_setting.values()]
+    tuned = {key for run in runs if run.record.study for key in run.record.study.tuned}
+    own = sorted(key for key in differing if not key.startswith("schedule."))
+    telling = _fewest_telling([{key: settings[head].get(key) for key in own if key not in tuned} for head in heads])
+    labels = _labels([settings[head] for head in heads])
+    names = [
+        ", ".join(filter(None, [label, in_words(context)])) for label, context in zip(labels, telling, strict=True)
     ]
-    rows.sort(key=lambda row: statistics.fmean(row.scores(split, metric) or [float("-inf")]), reverse=True)
-    return Comparison(
-        split=split,
-        metric=metric,
-        count=first.identity.data[split].count,
-        rows=tuple(rows),
-        cautions=tuple(_cautions(rows, split)),
-    )
+    return [
+        Row(
+            name=name
+            if names.count(name) == 1
+            else ", ".join([name, in_words({key: settings[positions[0]].get(key) for key in own if key in tuned})]),
+            label=label,
+            others={key: settings[positions[0]].get(key) for key in own},
+            telling=context,
+            runs=tuple(sorted((runs[position] for position in positions), key=lambda run: run.record.identity.seed)),
+        )
+        for positions, label, context, name in zip(by_setting.values(), labels, telling, names, strict=True)
+    ]
+
+
+def _settings(record: RunRecord) -> dict[str, Any]:
+    return {key: item for key, item in _flatten(record.recipe).items() if not key.startswith(PLACES)}
+
+
+def _fewest_telling(contexts: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Returns of each context as few keys as tell any two that differ apart, names before other keys."""
+    keys = sorted(contexts[0], key=lambda key: (not key.endswith(".name"), key))
+    sought = len({json.dumps(context, sort_keys=True) for context in contexts})
+    kept: list[str] = []
+    found = 1
+    for key in keys:
+        if found == sought:
+            break
+        told = len({json.dumps([context[each] for each in [*kept, key]]) for context in contexts})
+        if told > found:
+            kept, found = [*kept, key], told
+    return [{key: context[key] for key in kept} for context in contexts]
 
 
 def _differing(settings: Sequence[Mapping[str, Any]]) -> set[str]:
@@ -162,16 +266,26 @@ def _flatten(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def _label(setting: Mapping[str, Any], settings: Sequence[Mapping[str, Any]]) -> str:
-    """Returns the schedule's name, with the settings that tell it from others of the name among `settings`."""
-    name = setting["schedule.name"]
-    namesakes = [other for other in settings if other["schedule.name"] == name]
-    telling = [
-        f"{key.removeprefix('schedule.')} {brief(value)}"
-        for key, value in setting.items()
-        if key.startswith("schedule.") and any(other.get(key) != value for other in namesakes)
+def _labels(settings: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Returns each schedule's name, with the settings that tell it from others of the name."""
+    namesakes: dict[str, list[Mapping[str, Any]]] = {}
+    for setting in settings:
+        own = {key: value for key, value in setting.items() if key.startswith("schedule.")}
+        namesakes.setdefault(str(setting["schedule.name"]), []).append(own)
+    differing = {name: _differing(same) for name, same in namesakes.items()}
+    return [
+        ", ".join(
+            [
+                str(setting["schedule.name"]),
+                *(
+                    f"{key.removeprefix('schedule.')} {brief(value)}"
+                    for key, value in setting.items()
+                    if key in differing[str(setting["schedule.name"])]
+                ),
+            ]
+        )
+        for setting in settings
     ]
-    return ", ".join([str(name), *telling])
 
 
 def _cautions(rows: Sequence[Row], split: str) -> Iterable[str]:
@@ -187,14 +301,17 @@ def _cautions(rows: Sequence[Row], split: str) -> Iterable[str]:
             )
     for what, values in _unshared(rows):
         yield f"The rows don't share {what}: {', '.join(sorted(values))}."
-    cooled = [row.label for row in rows if any(record.schedule.cooldown for record in row.records)]
+    cooled = [row.name for row in rows if any(record.schedule.cooldown for record in row.records)]
     if cooled:
         yield f"{', '.join(cooled)}: cooled down on request, and so not the schedule alone."
     if split == "validation":
         yield "There is no test split: scores are of the split that chose the model, and so too high."
-    diverged = {row.label: row.diverged for row in rows if row.diverged}
-    for label, count in diverged.items():
-        yield f"{label}: {count} of its runs diverged; its scores are of the others only."
+    for row in rows:
+        if row.diverged:
+            yield (
+                f"{row.name}: {row.diverged} of its {len(row.runs)} runs diverged; its scores are of the others only, "
+                "and so too high for a schedule that can diverge."
+            )
 
 
 def _unshared(rows: Sequence[Row]) -> Iterable[tuple[str, set[str]]]:

@@ -24,6 +24,7 @@ RECIPE = "recipe.yaml"
 HISTORY = "history.jsonl"
 MODEL = "model"
 PREDICTIONS = "predictions"
+FORMAT = 1
 
 
 class _Part(BaseModel):
@@ -186,8 +187,14 @@ def read_record(run: Path) -> RunRecord:
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"])) or "the file"
+        if first["loc"] == ("format",) and isinstance(first["input"], int) and first["input"] > FORMAT:
+            raise RecordError(
+                f"{path}: a record of format {first['input']}, and this version reads format {FORMAT}; a newer version "
+                "wrote it, so upgrade finetune-schedules"
+            ) from error
         raise RecordError(
-            f"{path}: not a record of format 1 ({place}: {first['msg']}); it was altered, or another version wrote it"
+            f"{path}: not a record of format {FORMAT} ({place}: {first['msg']}); it was altered, or another version "
+            "wrote it"
         ) from error
 
 

@@ -6,9 +6,9 @@ the initial weights and the order of the data. n is the number of seeds througho
 
 from __future__ import annotations
 
-import itertools
+import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 EXACT_UP_TO = 16
 """Seeds up to which all 2ⁿ flips of signs are counted; beyond, as many as that are drawn."""
 MOST_SEEDS = 10_000
+_BLOCK = 4096  # of draws: so that what is worked on at once stays small
 
 
 @dataclass(frozen=True)
@@ -64,9 +65,17 @@ def sign_flip_p_value(differences: ArrayLike, *, seed: int = 0) -> float:
     if len(values) <= EXACT_UP_TO:
         sums = _all_flipped_sums(values)
         return float(np.mean(np.abs(sums) >= threshold))
-    draws = 2**EXACT_UP_TO - 1
-    signs = np.random.default_rng(seed).choice([-1.0, 1.0], size=(draws, len(values)))
-    return float((1 + np.sum(np.abs(signs @ values) >= threshold)) / (1 + draws))
+    signs = _signs(len(values), seed)
+    blocks = [signs[start : start + _BLOCK] @ values for start in range(0, len(signs), _BLOCK)]
+    return float((1 + np.sum(np.abs(np.concatenate(blocks)) >= threshold)) / (1 + len(signs)))
+
+
+@functools.lru_cache(maxsize=2)
+def _signs(count: int, seed: int) -> NDArray[np.int8]:
+    signs = np.random.default_rng(seed).integers(0, 2, size=(2**EXACT_UP_TO - 1, count), dtype=np.int8)
+    signs *= 2
+    signs -= 1
+    return signs
 
 
 def _all_flipped_sums(values: Values) -> Values:
@@ -90,16 +99,21 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def is_equivalent(differences: ArrayLike, *, margin: float, level: float = 0.95) -> bool:
-    """Whether the mean difference is shown to be within ±`margin`: two one-sided t tests at 1 − `level` (TOST).
+def equivalence_p_value(differences: ArrayLike, *, margin: float) -> float:
+    """Returns the p-value of the hypothesis that the mean difference is not within ±`margin`.
 
-    They both reject just where the interval of level 2 · `level` − 1 lies within the margin (Schuirmann 1987). Raises
-    ValueError for fewer than 2 differences, and for a margin that isn't above 0.
+    The larger of two one-sided t tests' (TOST, Schuirmann 1987): it is at most α just where the interval of level
+    1 − 2α lies within the margin. Raises ValueError for fewer than 2 differences, and for a margin that isn't above 0.
     """
     if not margin > 0:
         raise ValueError(f"a margin of {margin} is no region: give one above 0")
-    interval = mean_interval(differences, level=2 * level - 1)
-    return -margin < interval.low and interval.high < margin
+    values = _checked(differences, least=2)
+    room, error = margin - abs(float(values.mean())), _standard_error(values)
+    if error == 0:
+        return 0.0 if room > 0 else 1.0
+    from scipy import special
+
+    return float(special.stdtr(len(values) - 1, -room / error))
 
 
 def seeds_needed(differences: ArrayLike, *, effect: float, level: float = 0.95, power: float = 0.8) -> int | None:
@@ -125,17 +139,17 @@ def seeds_needed(differences: ArrayLike, *, effect: float, level: float = 0.95, 
 
 
 def _power(size: float, seeds: int, level: float) -> float:
-    from scipy import stats
+    from scipy import special
 
     degrees, shift = seeds - 1, size * math.sqrt(seeds)
     critical = _t_quantile((1 + level) / 2, degrees)
-    both = stats.nct.sf(critical, degrees, shift) + stats.nct.cdf(-critical, degrees, shift)
-    # Far out, scipy's lower tail underflows to NaN; it is nothing there.
-    return float(both) if math.isfinite(both) else float(stats.nct.sf(critical, degrees, shift))
+    above, below = special.nctdtr(degrees, shift, critical), special.nctdtr(degrees, shift, -critical)
+    # Far out, the lower tail underflows to NaN; it is nothing there.
+    return 1 - float(above) + (float(below) if math.isfinite(below) else 0.0)
 
 
 def bootstrap_interval(
-    first: ArrayLike, second: ArrayLike, *, level: float = 0.95, draws: int = 10_000, seed: int = 0
+    first: ArrayLike, second: ArrayLike, *, level: float = 0.95, draws: int = 2_000, seed: int = 0
 ) -> Interval:
     """Returns the mean difference of two settings, with an interval over new seeds and new test examples at once.
 
@@ -144,39 +158,59 @@ def bootstrap_interval(
     (the pigeonhole bootstrap, Owen 2007, which errs to the wide side), and the bounds are percentiles of `draws`
     means. Raises ValueError for shapes that differ or hold nothing.
     """
-    gains = np.asarray(first, dtype=float) - _same_shape(first, second)
-    generator = np.random.default_rng(seed)
+    gains = np.asarray(first, dtype=np.float32) - _same_shape(first, second)
     seeds, examples = gains.shape
-    means = np.empty(draws)
-    for draw in range(draws):
-        by_example = generator.multinomial(seeds, np.full(seeds, 1 / seeds)) @ gains
-        means[draw] = generator.multinomial(examples, np.full(examples, 1 / examples)) @ by_example
-    means /= seeds * examples
+    by_seed = _resampled(seeds, draws, seed).astype(np.float32)
+    drawn = _resampled(examples, draws, seed + 1)
+    blocks = [slice(start, start + _BLOCK) for start in range(0, draws, _BLOCK)]
+    sums = [np.einsum("ds,ds->d", by_seed[block], drawn[block].astype(np.float32) @ gains.T) for block in blocks]
+    means = np.concatenate(sums) / (seeds * examples)
     low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
-    return Interval(float(gains.mean()), float(low), float(high), level)
+    return Interval(float(gains.mean(dtype=float)), float(low), float(high), level)
 
 
-def _same_shape(first: ArrayLike, second: ArrayLike) -> Values:
-    one, other = np.asarray(first, dtype=float), np.asarray(second, dtype=float)
+@functools.lru_cache(maxsize=4)
+def _resampled(count: int, draws: int, seed: int) -> NDArray[np.uint8]:
+    """Returns how often each of `count` things is drawn, in each of `draws` samples of that size with replacement."""
+    generator = np.random.default_rng([seed, count])
+    return np.stack(
+        [np.bincount(generator.integers(0, count, count), minlength=count).astype(np.uint8) for _ in range(draws)]
+    )
+
+
+def _same_shape(first: ArrayLike, second: ArrayLike) -> NDArray[np.float32]:
+    one, other = np.asarray(first), np.asarray(second, dtype=np.float32)
     if one.shape != other.shape or one.ndim != 2 or one.size == 0:
         raise ValueError(f"shapes {one.shape} and {other.shape} are not the same seeds × examples")
     return other
 
 
-def indistinguishable(labels: Sequence[str], different: Sequence[tuple[str, str]]) -> list[tuple[str, ...]]:
+def indistinguishable(labels: Sequence[str], different: Iterable[tuple[str, str]]) -> list[tuple[str, ...]]:
     """Returns the largest groups of `labels` no two of which are among the pairs found `different`, in their order.
 
-    A label may be in several groups, as in a display of letters (Piepho 2004).
+    A label may be in several groups, as in a display of letters (Piepho 2004). They are the maximal cliques of the
+    labels that aren't different (Bron and Kerbosch 1973).
     """
     apart = {frozenset(pair) for pair in different}
-    groups: list[tuple[str, ...]] = []
-    for size in range(len(labels), 0, -1):
-        for group in itertools.combinations(labels, size):
-            if any(set(group) <= set(larger) for larger in groups):
-                continue
-            if not any(frozenset(pair) in apart for pair in itertools.combinations(group, 2)):
-                groups.append(group)
-    return sorted(groups, key=lambda group: [labels.index(label) for label in group])
+    alike = {
+        one: {other for other in labels if other != one and frozenset((one, other)) not in apart} for one in labels
+    }
+    place = {label: number for number, label in enumerate(labels)}
+    groups = [tuple(sorted(group, key=place.__getitem__)) for group in _cliques(set(), set(labels), set(), alike)]
+    return sorted(groups, key=lambda group: [place[label] for label in group])
+
+
+def _cliques(
+    group: set[str], candidates: set[str], seen: set[str], alike: Mapping[str, set[str]]
+) -> Iterator[set[str]]:
+    if not candidates and not seen:
+        yield group
+        return
+    pivot = max(candidates | seen, key=lambda label: len(alike[label] & candidates))
+    for label in sorted(candidates - alike[pivot]):
+        yield from _cliques(group | {label}, candidates & alike[label], seen & alike[label], alike)
+        candidates = candidates - {label}
+        seen = seen | {label}
 
 
 def interquartile_mean(values: ArrayLike) -> float:

@@ -150,13 +150,14 @@ class Weights:
 
         set_seed(seed)
         with quiet_transformers():
-            model, report = self.kind.from_pretrained(
+            made: Any = self.kind.from_pretrained(
                 None,
                 config=copy.deepcopy(self.config),
                 state_dict={name: tensor.clone() for name, tensor in self.tensors.items()},
                 dtype=torch.float32,
                 output_loading_info=True,
             )
+        model, report = made
         model.name_or_path = model.config.name_or_path = self.config.name_or_path
         return LoadedModel(model, tuple(sorted(report["missing_keys"])), self.commit)
 

@@ -1,7 +1,13 @@
 """Records made by hand, so that what is concluded from them can be checked on paper."""
 
-import pytest
+import io
+from pathlib import Path
 
+import pytest
+from rich.console import Console
+
+from finetune.evaluation.analysis import Question, analyse
+from finetune.evaluation.comparison import compare
 from finetune.evaluation.record import (
     Environment,
     Evaluated,
@@ -16,6 +22,8 @@ from finetune.evaluation.record import (
     SplitResult,
     Timing,
 )
+from finetune.evaluation.runs import RecordedRun
+from finetune.evaluation.terminal import print_analyses
 
 RECIPE = {
     "name": "reviews",
@@ -111,3 +119,48 @@ def make_record():
         )
 
     return make
+
+
+def runs_of(records):
+    """The records as runs without files."""
+    return [RecordedRun(Path(f"nowhere/run{number}"), record) for number, record in enumerate(records)]
+
+
+@pytest.fixture
+def compared():
+    """A function that compares records."""
+    return lambda records: compare(runs_of(records))
+
+
+@pytest.fixture
+def only(compared):
+    """A function that compares records of one data set."""
+
+    def only(records):
+        (comparison,) = compared(records)
+        return comparison
+
+    return only
+
+
+@pytest.fixture
+def analysed():
+    """A function that analyses records of one data set, with the question as keywords."""
+
+    def analysed(records, **question):
+        (analysis,) = analyse(runs_of(records), asked=Question(**question)).each
+        return analysis
+
+    return analysed
+
+
+@pytest.fixture
+def printed():
+    """A function that returns what the terminal shows of records."""
+
+    def printed(records, width=200, **question):
+        out = io.StringIO()
+        print_analyses(analyse(runs_of(records), asked=Question(**question)), Console(file=out, width=width))
+        return out.getvalue()
+
+    return printed

@@ -36,13 +36,20 @@ def test_a_missing_record_is_named(tmp_path):
 
 @pytest.mark.parametrize(
     ("change", "place"),
-    [({"format": 2}, "format"), ({"surprise": 1}, "surprise"), ({"timing": {}}, "timing"), (None, "the file")],
+    [({"format": 0}, "format"), ({"surprise": 1}, "surprise"), ({"timing": {}}, "timing"), (None, "the file")],
 )
 def test_what_is_not_a_record_of_this_format_is_refused(tmp_path, make_record, change, place):
     plain = json.loads(make_record().model_dump_json())
     text = "{" if change is None else json.dumps(plain | change)
     (tmp_path / RECORD).write_text(text)
     with pytest.raises(RecordError, match=f"not a record of format 1 \\({place}"):
+        read_record(tmp_path)
+
+
+def test_a_record_of_a_newer_format_asks_for_a_newer_version(tmp_path, make_record):
+    plain = json.loads(make_record().model_dump_json())
+    (tmp_path / RECORD).write_text(json.dumps(plain | {"format": 2}))
+    with pytest.raises(RecordError, match=r"a record of format 2, and this version reads format 1; .* so upgrade"):
         read_record(tmp_path)
 
 

@@ -8,10 +8,10 @@ from scipy import stats
 
 from finetune.evaluation.statistics import (
     bootstrap_interval,
+    equivalence_p_value,
     holm,
     indistinguishable,
     interquartile_mean,
-    is_equivalent,
     mean_interval,
     seeds_needed,
     sign_flip_p_value,
@@ -93,11 +93,12 @@ def test_holm_never_lowers_a_p_value_and_keeps_their_order(p_values):
 
 def test_equivalence_is_shown_by_many_small_differences_and_by_nothing_else():
     small = np.tile([0.001, -0.001], 10)
-    assert is_equivalent(small, margin=0.01)
-    assert not is_equivalent(small + 0.02, margin=0.01)
-    assert not is_equivalent([0.05, -0.05, 0.001], margin=0.01)
+    assert equivalence_p_value(small, margin=0.01) < 0.05
+    assert equivalence_p_value(small + 0.02, margin=0.01) > 0.5
+    assert equivalence_p_value([0.05, -0.05, 0.001], margin=0.01) > 0.05
+    assert equivalence_p_value([0.0, 0.0, 0.0], margin=0.01) == 0.0
     with pytest.raises(ValueError, match="give one above 0"):
-        is_equivalent(small, margin=0.0)
+        equivalence_p_value(small, margin=0.0)
 
 
 @pytest.mark.parametrize(("size", "seeds"), [(0.5, 34), (0.8, 15), (0.2, 199)])

@@ -1,0 +1,55 @@
+"""`finetune compare`: recorded runs, analysed, on the terminal and in files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+
+from finetune.evaluation.analysis import Analyses, Question, analyse
+from finetune.evaluation.exports import check_output, write_csv, write_markdown, write_parquet
+from finetune.evaluation.runs import read_runs
+from finetune.evaluation.terminal import print_analyses
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """The files to write; None: not asked for."""
+
+    html: Path | None = None
+    csv: Path | None = None
+    parquet: Path | None = None
+    markdown: Path | None = None
+
+    def check(self) -> None:
+        """Raises SettingError for a path that doesn't fit its format."""
+        for option, suffixes in _SUFFIXES.items():
+            path = getattr(self, option)
+            if path is not None:
+                check_output(option, path, *suffixes)
+
+    def writers(self) -> Iterator[tuple[Path, Callable[[Analyses, Path], None]]]:
+        """Yields each file that was asked for, with what writes it."""
+        if self.html is not None:
+            from finetune.report import write_report
+
+            yield self.html, write_report
+        for path, write in ((self.csv, write_csv), (self.parquet, write_parquet), (self.markdown, write_markdown)):
+            if path is not None:
+                yield path, write
+
+
+_SUFFIXES = {"html": (".html", ".htm"), "csv": (".csv",), "parquet": (".parquet",), "markdown": (".md", ".markdown")}
+
+
+def show_comparison(places: Sequence[Path], asked: Question, outputs: Outputs) -> None:
+    """Prints what the runs at or under `places` show, and writes the files asked for."""
+    outputs.check()
+    console = Console()
+    analyses = analyse(read_runs(places), asked=asked)
+    print_analyses(analyses, console)
+    for path, write in outputs.writers():
+        write(analyses, path)
+        console.print(f"{path}: written", markup=False, highlight=False, soft_wrap=True)

@@ -1,0 +1,253 @@
+"""What is measured of a setting besides its score: how soon it learns, how it bears other peaks, what it costs."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Literal
+
+from finetune.evaluation.comparison import Comparison, Row
+from finetune.evaluation.record import RunRecord
+from finetune.evaluation.runs import EvaluationPoint, RecordedRun
+from finetune.evaluation.statistics import Interval, mean_interval
+
+NEAR = 0.95
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A column of the measured claims; `meaning` says how it was measured, `form` how a number is written."""
+
+    title: str
+    unit: str
+    better: Literal["more", "less"]
+    form: str
+    meaning: str
+
+
+@dataclass(frozen=True)
+class Measured:
+    """The mean over `runs` runs, or pairs or seeds of them, with a t interval, its bounds NaN for one run.
+
+    None where it wasn't measured; `note`: why, or how to read it.
+    """
+
+    value: Interval | None
+    runs: int
+    note: str = ""
+
+
+MEASURES: dict[str, Measure] = {
+    "score": Measure(
+        "score", "", "more", ".4f", "the metric of the kept model on the split that the rows are judged on"
+    ),
+    "updates_to_target": Measure(
+        "updates to target",
+        "",
+        "less",
+        ".0f",
+        "up to the first evaluation whose validation score is at least the declared target",
+    ),
+    "seconds_to_target": Measure("time to target", "s", "less", ".1f", "seconds of training up to that evaluation"),
+    "updates_to_95": Measure(
+        "updates to 95%",
+        "",
+        "less",
+        ".0f",
+        "up to the first evaluation at 95% of the best mean validation score of any schedule in the context",
+    ),
+    "seconds_to_95": Measure("time to 95%", "s", "less", ".1f", "seconds of training up to that evaluation"),
+    "area": Measure(
+        "area under curve", "", "more", ".4f", "the mean validation score between the first evaluation and the last"
+    ),
+    "spread_over_peaks": Measure(
+        "spread over peaks",
+        "",
+        "less",
+        ".4f",
+        "best less worst validation score over the peak rates tried, seed by seed",
+    ),
+    "overhead": Measure("overhead", "µs", "less", ".0f", "what computing and setting the rates takes of each update"),
+    "overhead_share": Measure("overhead", "%", "less", ".3f", "the same, as a share of an update's time"),
+    "settings": Measure(
+        "settings", "", "less", ".0f", "how many settings of the schedule were given, those that are 0 apart"
+    ),
+    "train_seconds": Measure("training time", "s", "less", ".1f", "seconds of updates alone, without evaluations"),
+}
+"""The columns, in their order."""
+
+
+def measure(comparison: Comparison, *, target: float | None) -> dict[str, dict[str, Measured]]:
+    """Returns every measure of every row, by the row's name and the keys of MEASURES.
+
+    `target`: the validation score that convergence is timed to. Raises RecordError where a history can't be read.
+    """
+    bars = {context: _bar(rows, comparison.metric) for context, rows in comparison.contexts.items()}
+    return {row.name: dict(_measures(row, comparison, bars[row.context], target)) for row in comparison.rows}
+
+
+def _bar(rows: Iterable[Row], metric: str) -> float | None:
+    means = [statistics.fmean(bests) for row in rows if (bests := [_best(record, metric) for record in row.finished])]
+    return NEAR * max(means) if means else None
+
+
+def _best(record: RunRecord, metric: str) -> float:
+    assert record.results is not None  # noqa: S101 - a finished run has them
+    return record.results.best.validation[metric] or 0.0
+
+
+def _measures(
+    row: Row, comparison: Comparison, bar: float | None, target: float | None
+) -> Iterator[tuple[str, Measured]]:
+    finished = [run for run in row.runs if run.record.results]
+    metric = comparison.metric
+    yield "score", of(row.scores(comparison.split, metric))
+    for name, sought, missing in (
+        ("target", target, "no target was declared"),
+        ("95", bar, "no run finished"),
+    ):
+        yield f"updates_to_{name}", _convergence(finished, metric, sought, lambda point: point.step, missing)
+        yield f"seconds_to_{name}", _convergence(finished, metric, sought, lambda point: point.seconds, missing)
+    yield "area", _areas(finished, metric)
+    yield "spread_over_peaks", _spread_over_peaks(row, comparison)
+    timings = [(record.timing, len(record.schedule.groups[0].rates)) for record in row.finished]
+    overheads = [
+        (timing.schedule_microseconds, timing.train_seconds / updates * 1e6)
+        for timing, updates in timings
+        if timing.schedule_microseconds is not None and updates and timing.train_seconds
+    ]
+    missing = "" if overheads else "not recorded"
+    yield "overhead", of([schedule for schedule, _ in overheads], missing)
+    yield "overhead_share", of([schedule / update * 100 for schedule, update in overheads], missing)
+    yield "settings", of([float(sum(value != 0 for value in row.settings.values()))])
+    yield "train_seconds", of([timing.train_seconds for timing, _ in timings])
+
+
+def of(values: Sequence[float], note: str = "") -> Measured:
+    """Returns the mean of `values`, one of each run, with its interval."""
+    if not values:
+        return Measured(None, 0, note or "no run finished")
+    if len(values) == 1:
+        return Measured(Interval(values[0], math.nan, math.nan, NEAR), 1, note)
+    return Measured(mean_interval(values), len(values), note)
+
+
+def _convergence(
+    runs: Sequence[RecordedRun],
+    metric: str,
+    sought: float | None,
+    read: Callable[[EvaluationPoint], float],
+    missing: str,
+) -> Measured:
+    """Returns when `sought` was reached; a run that never did counts with its end, and the note says so."""
+    if sought is None:
+        return Measured(None, 0, missing)
+    curves = [points for run in runs if (points := run.evaluations)]
+    if not curves:
+        return Measured(None, 0, "the history is missing" if runs else "no run finished")
+    reached = [next((point for point in points if _reaches(point, metric, sought)), None) for points in curves]
+    late = sum(point is None for point in reached)
+    if late == len(curves):
+        return Measured(None, len(curves), "never reached")
+    values = [float(read(point or points[-1])) for point, points in zip(reached, curves, strict=True)]
+    return of(values, f"at least: {late} of {len(curves)} never reached it, and count as their end" if late else "")
+
+
+def _reaches(point: EvaluationPoint, metric: str, sought: float) -> bool:
+    value = point.values.get(metric)
+    return value is not None and value >= sought
+
+
+def _areas(runs: Sequence[RecordedRun], metric: str) -> Measured:
+    areas = [area for run in runs if (area := _area(run.evaluations, metric)) is not None]
+    return of(areas, "" if areas or not runs else "fewer than two evaluations")
+
+
+def _area(points: Sequence[EvaluationPoint], metric: str) -> float | None:
+    curve = [(point.step, value) for point in points if (value := point.values.get(metric)) is not None]
+    width = curve[-1][0] - curve[0][0] if curve else 0
+    if not width:
+        return None
+    return sum((there - here) * (one + other) / 2 for (here, one), (there, other) in pairwise(curve)) / width
+
+
+@dataclass(frozen=True)
+class PeakPoint:
+    """The best validation score of one run at one peak rate; None: it diverged. `chosen`: the final runs have it."""
+
+    row: str
+    peak: float
+    seed: int
+    score: float | None
+    chosen: bool
+
+
+def peak_points(row: Row, comparison: Comparison) -> list[PeakPoint]:
+    """Returns what was tried for `row` on validation, by peak and seed.
+
+    From the study's tuning runs, or else from the rows that differ from it in the peak rate alone.
+    """
+    chosen = {_peak(record) for record in row.records}
+    tried = [run.record for run in comparison.tuning if _is_tuning_of(run.record, row)]
+    if not tried:
+        tried = [record for other in comparison.rows if _differs_in_peak_alone(row, other) for record in other.records]
+    points = [
+        PeakPoint(
+            row.name,
+            _peak(record),
+            record.identity.seed,
+            _best(record, comparison.metric) if record.results else None,
+            _peak(record) in chosen,
+        )
+        for record in tried
+    ]
+    return sorted(points, key=lambda point: (point.peak, point.seed))
+
+
+def _peak(record: RunRecord) -> float:
+    return max(group.peak for group in record.schedule.groups)
+
+
+def _is_tuning_of(record: RunRecord, row: Row) -> bool:
+    final = row.records[0]
+    if record.schedule.settings != final.schedule.settings or record.study is None or final.study is None:
+        return False
+    keys = [key for key in row.others if key not in record.study.tuned]
+    return record.study.name == final.study.name and all(
+        _look_up(record.recipe, key) == row.others[key] for key in keys
+    )
+
+
+def _look_up(settings: Mapping[str, object], key: str) -> object:
+    first, _, rest = key.partition(".")
+    value = settings.get(first)
+    if rest:
+        return _look_up(value, rest) if isinstance(value, Mapping) else None
+    return None if value == [] else value
+
+
+PEAK = "optimizer.learning_rate"
+
+
+def _differs_in_peak_alone(row: Row, other: Row) -> bool:
+    rest = [{key: value for key, value in each.others.items() if key != PEAK} for each in (row, other)]
+    return row.label == other.label and rest[0] == rest[1]
+
+
+def _spread_over_peaks(row: Row, comparison: Comparison) -> Measured:
+    points = peak_points(row, comparison)
+    peaks = {point.peak for point in points}
+    if len(peaks) < 2:
+        return Measured(None, 0, "one peak rate was tried")
+    by_seed: dict[int, list[float]] = {}
+    for point in points:
+        if point.score is not None:
+            by_seed.setdefault(point.seed, []).append(point.score)
+    lost = sum(point.score is None for point in points)
+    whole = [max(scores) - min(scores) for scores in by_seed.values() if len(scores) == len(peaks)]
+    if not whole:
+        return Measured(None, 0, f"{lost} of {len(points)} runs diverged" if lost else "no seed has every peak rate")
+    return of(whole, f"over {len(peaks)} peak rates" + (f"; {lost} of {len(points)} runs diverged" if lost else ""))

@@ -1,0 +1,141 @@
+"""Recorded runs as they lie on disk: the record is read at once, history and predictions when they are asked for."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from finetune.errors import RecordError
+from finetune.evaluation.record import HISTORY, PREDICTIONS, RECORD, RunRecord, find_runs, read_record
+
+TOLERANCE = 1e-6
+MOST_PROBLEMS = 10
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class EvaluationPoint:
+    """The validation split after `step` updates, `seconds` of training and `epoch` epochs; not finite: None."""
+
+    step: int
+    epoch: float
+    seconds: float
+    values: Mapping[str, float | None]
+
+
+@dataclass(frozen=True)
+class RecordedRun:
+    """A run's directory and its record."""
+
+    path: Path
+    record: RunRecord
+
+    @cached_property
+    def evaluations(self) -> tuple[EvaluationPoint, ...]:
+        """The evaluations of the run, in order; none where it has no history.
+
+        Raises RecordError for a history that can't be read.
+        """
+        path = self.path / HISTORY
+        try:
+            with path.open(encoding="utf-8") as file:
+                # Most lines are updates, and needn't be parsed. A line cut short by a crash is left out.
+                lines = [line for line in file if '"evaluation"' in line and line.endswith("\n")]
+            return tuple(_point(json.loads(line)) for line in lines)
+        except FileNotFoundError:
+            return ()
+        except OSError as error:
+            raise RecordError(f"{path}: can't be read: {error.strerror}") from error
+        except (ValueError, KeyError, TypeError) as error:
+            raise RecordError(f"{path}: a line isn't one of a history; it was altered, so run again") from error
+
+    def correct(self, split: str) -> NDArray[np.bool_] | None:
+        """Returns whether each example of `split` was predicted rightly; None without its labels and predictions.
+
+        Raises RecordError where the table can't be read, or contradicts the accuracy in the record.
+        """
+        import pyarrow
+        from pyarrow import compute, parquet
+
+        path = self.path / PREDICTIONS / f"{split}.parquet"
+        try:
+            with parquet.ParquetFile(path) as file:
+                if not {"label", "prediction"} <= set(file.schema_arrow.names):
+                    return None
+                table = file.read(columns=["label", "prediction"], use_threads=False)
+            equal = compute.equal(table["label"], table["prediction"])
+            correct: NDArray[np.bool_] = equal.to_numpy(zero_copy_only=False).astype(bool)
+        except FileNotFoundError:
+            return None
+        except (OSError, pyarrow.ArrowException) as error:
+            raise RecordError(f"{path}: can't be read as predictions: {error}") from error
+        self._check(path, split, correct)
+        return correct
+
+    def _check(self, path: Path, split: str, correct: NDArray[np.bool_]) -> None:
+        result = self.record.results.splits.get(split) if self.record.results else None
+        if result is None or "accuracy" not in result.metrics:
+            return
+        recorded, found = result.metrics["accuracy"].value, float(correct.mean()) if len(correct) else 0.0
+        if len(correct) != result.count or abs(recorded - found) > TOLERANCE:
+            raise RecordError(
+                f"{path}: {found:.6f} of {len(correct):,} predictions are right, and the record says {recorded:.6f} of "
+                f"{result.count:,}; one of them was altered, so run again"
+            )
+
+
+def _point(row: Mapping[str, object]) -> EvaluationPoint:
+    step, epoch, seconds, values = (row[key] for key in ("step", "epoch", "seconds", "evaluation"))
+    if not (isinstance(step, int) and isinstance(values, Mapping)):
+        raise TypeError("not a row of an evaluation")
+    if not all(value is None or isinstance(value, int | float) for value in values.values()):
+        raise TypeError("not a row of an evaluation")
+    if not (isinstance(epoch, int | float) and isinstance(seconds, int | float)):
+        raise TypeError("not a row of an evaluation")
+    return EvaluationPoint(step, float(epoch), float(seconds), values)
+
+
+def read_runs(places: Sequence[Path]) -> list[RecordedRun]:
+    """Returns every recorded run at or under `places`, sorted by place, each once.
+
+    Raises RecordError, which names every record that can't be read or contradicts itself.
+    """
+    runs, problems = [], []
+    for path in find_runs(places):
+        try:
+            runs.append(RecordedRun(path, _consistent(path, read_record(path))))
+        except RecordError as error:
+            problems.append(str(error))
+    if problems:
+        more = [f"… and {len(problems) - MOST_PROBLEMS} more"] if len(problems) > MOST_PROBLEMS else []
+        raise RecordError("\n".join([*problems[:MOST_PROBLEMS], *more]))
+    return runs
+
+
+def _consistent(path: Path, record: RunRecord) -> RunRecord:
+    """Returns `record`; raises RecordError where one part of it contradicts another."""
+    identity, results = record.identity, record.results
+    said: dict[str, tuple[object, object]] = {
+        "the seed": (identity.seed, record.recipe.get("training", {}).get("seed")),
+        "whether it finished": (record.status == "finished", results is not None),
+    }
+    for split, result in results.splits.items() if results else ():
+        count = identity.data[split].count if split in identity.data else None
+        said[f"the number of {split} examples"] = (result.count, count)
+    if results and results.kept == "best" and "validation" in results.splits:
+        kept, best = results.splits["validation"].metrics[results.select].value, results.best.validation[results.select]
+        said[f"the validation {results.select}"] = (kept, best)
+    for what, (one, other) in said.items():
+        if one != other:
+            raise RecordError(
+                f"{path / RECORD}: contradicts itself on {what}, {one} in one place and {other} in another; "
+                "it was altered, so run again"
+            )
+    return record

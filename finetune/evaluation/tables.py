@@ -1,0 +1,227 @@
+"""An analysis as tables of text, which the terminal and Markdown show alike."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from finetune.evaluation.across import AcrossContexts
+from finetune.evaluation.analysis import Analysis
+from finetune.evaluation.claims import MEASURES, Measured
+from finetune.evaluation.comparison import Comparison, Row, brief
+from finetune.evaluation.contrasts import Contrast
+from finetune.evaluation.statistics import Interval
+
+NOTHING = "–"
+
+
+@dataclass(frozen=True)
+class TextTable:
+    """Cells under `columns`: words in the first `labels` of them, then figures; `notes` say how to read it."""
+
+    title: str
+    columns: tuple[str, ...]
+    labels: int
+    rows: tuple[tuple[str, ...], ...]
+    notes: tuple[str, ...] = ()
+
+
+def tables_of(analysis: Analysis) -> Iterator[TextTable]:
+    """Yields the tables of `analysis`: its rows, their differences, and what was measured besides."""
+    yield _rows_table(analysis.comparison)
+    if any(contrast.interval for contrast in analysis.contrasts):
+        yield _differences_table(analysis)
+    yield _claims_table(analysis)
+
+
+def table_across(across: Sequence[AcrossContexts]) -> TextTable | None:
+    """Returns the table of the schedules over all contexts; None where there is but one."""
+    if not across:
+        return None
+    varied = list(dict.fromkeys(what for each in across for what in each.spreads))
+    rows = [
+        (
+            each.schedule,
+            str(each.contexts),
+            str(each.runs),
+            _bounds(each.mean_rank, ".2f"),
+            _bounds(each.interquartile_mean, ".4f"),
+            *(_measured(each.spreads.get(what), ".4f") for what in varied),
+        )
+        for each in across
+    ]
+    return TextTable(
+        title=f"Over all {across[0].contexts} contexts",
+        columns=("schedule", "contexts", "runs", "mean rank", "IQM", *(f"spread over {what}" for what in varied)),
+        labels=1,
+        rows=tuple(rows),
+        notes=(
+            "mean rank: 1 is best, ties shared; IQM: the interquartile mean of the scores; both with 95% intervals "
+            "over seeds; spread: best less worst score, seed by seed, mean ± half of its 95% interval.",
+        ),
+    )
+
+
+def _rows_table(comparison: Comparison) -> TextTable:
+    keys = list(comparison.rows[0].telling)
+    with_peaks = "optimizer.learning_rate" not in keys and len({row.peaks for row in comparison.rows}) > 1
+    judged = f"{comparison.split} {comparison.metric}"
+    columns = ["schedule", *(key.removesuffix(".name") for key in keys), *(["peak"] if with_peaks else [])]
+    figures = [
+        "runs",
+        judged,
+        *(["validation"] if comparison.split == "test" else []),
+        "update",
+        "train s",
+        "samples/s",
+    ]
+    rows = [
+        (
+            row.label,
+            *(_plain(row.telling[key]) for key in keys),
+            *([", ".join(f"{peak:.3g}" for peak in row.peaks)] if with_peaks else []),
+            _runs(row),
+            *(_figures(comparison, row) if row.finished else [NOTHING] * (len(figures) - 1)),
+        )
+        for row in comparison.rows
+    ]
+    return TextTable("", (*columns, *figures), len(columns), tuple(rows), tuple(_row_notes(comparison)))
+
+
+def _runs(row: Row) -> str:
+    return f"{len(row.runs)}, {row.diverged} diverged" if row.diverged else str(len(row.runs))
+
+
+def _figures(comparison: Comparison, row: Row) -> Iterator[str]:
+    metric = comparison.metric
+    yield _score(row, comparison.split, metric)
+    bests = [record.results.best for record in row.finished if record.results]
+    if comparison.split == "test":
+        yield f"{statistics.fmean(best.validation[metric] or 0.0 for best in bests):.4f}"
+    yield f"{statistics.median(best.step for best in bests):.0f}"
+    yield f"{row.median('train_seconds'):.1f}"
+    yield f"{row.median('samples_per_second'):.0f}"
+
+
+def _score(row: Row, split: str, metric: str) -> str:
+    scores = row.scores(split, metric)
+    if len(scores) == 1:
+        return f"{scores[0]:.4f} ± {row.standard_error(split, metric):.4f}"
+    return f"{statistics.fmean(scores):.4f} [{min(scores):.4f}–{max(scores):.4f}]"
+
+
+def _row_notes(comparison: Comparison) -> Iterator[str]:
+    schedules = dict.fromkeys((row.label, row.schedule) for row in comparison.rows)
+    yield from (f"{label}: {settings}" for label, settings in schedules if settings)
+    one = any(len(row.finished) == 1 for row in comparison.rows)
+    many = any(len(row.finished) > 1 for row in comparison.rows)
+    forms = ["value ± standard error over examples" if one else "", "mean [least–greatest] over runs" if many else ""]
+    kinds = " or ".join(form for form in forms if form)
+    judged = f"{comparison.split} {comparison.metric}: {comparison.count:,} examples, {kinds}"
+    if comparison.split == "validation":
+        yield f"{judged}; update: where it was best."
+    else:
+        yield f"{judged}, read once by each kept model; validation: the best {comparison.metric}, at that update."
+
+
+def _differences_table(analysis: Analysis) -> TextTable:
+    several = [contrast for contrast in analysis.contrasts if contrast.interval is not None]
+    tested = [contrast for contrast in several if contrast.p_value is not None]
+    with_bootstrap = any(contrast.bootstrap for contrast in several)
+    columns = ["difference", "seeds", "mean [95% interval]"]
+    columns += ["over examples too"] if with_bootstrap else []
+    columns += ["p", "adjusted"] if tested else []
+    rows = [
+        (
+            f"{contrast.first} − {contrast.second}",
+            str(len(contrast.seeds)),
+            _bounds(contrast.interval, "+.4f"),
+            *([_interval(contrast.bootstrap, "+.4f")] if with_bootstrap else []),
+            *([_p(contrast.p_value), _p(contrast.adjusted)] if tested else []),
+            contrast.verdict,
+        )
+        for contrast in several
+    ]
+    comparison = analysis.comparison
+    return TextTable(
+        title=f"Differences in {comparison.split} {comparison.metric}, paired by seed",
+        columns=(*columns, "verdict"),
+        labels=1,
+        rows=tuple(rows),
+        notes=tuple(_difference_notes(analysis, tested, with_bootstrap=with_bootstrap)),
+    )
+
+
+def _difference_notes(analysis: Analysis, tested: Sequence[Contrast], *, with_bootstrap: bool) -> Iterator[str]:
+    if with_bootstrap:
+        yield "over examples too: the 95% bootstrap interval over seeds and test examples at once."
+    if not tested:
+        return
+    yield (
+        "p: of the exact sign-flip test; adjusted for the number of differences in a context by Holm's method; "
+        "different: adjusted p ≤ 0.05."
+    )
+    if analysis.question.equivalence:
+        yield f"equivalent: shown to be within ±{analysis.question.equivalence:g} (two one-sided t tests, Holm)."
+
+
+def _claims_table(analysis: Analysis) -> TextTable:
+    keys = [
+        key
+        for key in MEASURES
+        if key != "score" and any(measures[key].value for measures in analysis.measures.values())
+    ]
+    rows = [
+        (row.name, *(_measured(analysis.measures[row.name][key], MEASURES[key].form) for key in keys))
+        for row in analysis.comparison.rows
+    ]
+    notes = [f"{_heading(key)}: {MEASURES[key].meaning}." for key in keys]
+    return TextTable(
+        title="Measured besides the score: mean ± half of its 95% interval, of the finished runs",
+        columns=("schedule", *map(_heading, keys)),
+        labels=1,
+        rows=tuple(rows),
+        notes=(*notes, *_claim_notes(analysis, keys)),
+    )
+
+
+def _claim_notes(analysis: Analysis, keys: Sequence[str]) -> Iterator[str]:
+    """Yields each note on a figure once, with the rows that it is of."""
+    noted: dict[str, list[str]] = {}
+    for name, measures in analysis.measures.items():
+        for key in keys:
+            if measures[key].note:
+                noted.setdefault(f"{_heading(key)}: {measures[key].note}", []).append(name)
+    for note, names in noted.items():
+        yield f"{note}." if len(names) == len(analysis.measures) else f"{note} ({'; '.join(names)})."
+
+
+def _heading(key: str) -> str:
+    measure = MEASURES[key]
+    return f"{measure.title}, {measure.unit}" if measure.unit else measure.title
+
+
+def _measured(measured: Measured | None, form: str) -> str:
+    if measured is None or measured.value is None:
+        return NOTHING
+    interval = measured.value
+    half = (interval.high - interval.low) / 2
+    return f"{interval.estimate:{form}}" + ("" if math.isnan(half) else f" ± {half:{form}}")
+
+
+def _bounds(interval: Interval | None, form: str) -> str:
+    return NOTHING if interval is None else f"{interval.estimate:{form}} {_interval(interval, form)}"
+
+
+def _interval(interval: Interval | None, form: str) -> str:
+    return NOTHING if interval is None else f"[{interval.low:{form}}, {interval.high:{form}}]"
+
+
+def _p(value: float | None) -> str:
+    return NOTHING if value is None else f"{value:.3f}"
+
+
+def _plain(value: object) -> str:
+    return NOTHING if value is None else brief(value)

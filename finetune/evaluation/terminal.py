@@ -1,0 +1,56 @@
+"""What was found, in the terminal: first in words, then in tables."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from finetune.evaluation.analysis import Analyses, Analysis
+from finetune.evaluation.tables import TextTable, table_across, tables_of
+
+_UNLIMITED = 10_000
+
+
+def print_analyses(analyses: Analyses, console: Console) -> None:
+    """Prints every analysis, and the schedules over all their contexts."""
+    for number, analysis in enumerate(analyses.each):
+        if number:
+            _say(console, [""])
+        _print_analysis(analysis, console)
+    across = table_across(analyses.across)
+    if across:
+        _print_table(across, console)
+
+
+def _print_analysis(analysis: Analysis, console: Console) -> None:
+    comparison = analysis.comparison
+    _say(console, [f"{comparison.name}: {comparison.split} {comparison.metric}", ""])
+    points = Table.grid(padding=(0, 1))
+    for sentence in [*analysis.conclusion, *comparison.cautions]:
+        points.add_row("•", Text(sentence))
+    console.print(points, highlight=False)
+    for table in tables_of(analysis):
+        _print_table(table, console)
+
+
+def _print_table(table: TextTable, console: Console) -> None:
+    """Prints `table` at its natural width: where the window is narrower, whole lines wrap, and no cell is cut short."""
+    shown = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
+    for number, column in enumerate(table.columns):
+        right = number >= table.labels and column != "verdict"
+        shown.add_column(column, justify="right" if right else "left", no_wrap=True)
+    for row in table.rows:
+        shown.add_row(*row)
+    shown.width = console.measure(shown, options=console.options.update(max_width=_UNLIMITED)).maximum
+    _say(console, ["", *([f"{table.title}:"] if table.title else [])])
+    console.print(shown, crop=False)
+    _say(console, table.notes)
+
+
+def _say(console: Console, lines: Iterable[str]) -> None:
+    for line in lines:
+        console.print(line, markup=False, highlight=False)
