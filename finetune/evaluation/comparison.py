@@ -316,12 +316,13 @@ def _cautions(rows: Sequence[Row], split: str) -> Iterable[str]:
 
 def _unshared(rows: Sequence[Row]) -> Iterable[tuple[str, set[str]]]:
     records = [record for row in rows for record in row.records]
-    by_seed: dict[int, list[RunRecord]] = {}
-    for record in records:
-        by_seed.setdefault(record.identity.seed, []).append(record)
-    if any(len({record.identity.model.initial_weights for record in same}) > 1 for same in by_seed.values()):
+    paired: dict[tuple[str, int], list[RunRecord]] = {}
+    for row in rows:
+        for record in row.records:
+            paired.setdefault((row.context, record.identity.seed), []).append(record)
+    if any(len({record.identity.model.initial_weights for record in same}) > 1 for same in paired.values()):
         yield "the initial weights at equal seeds", {record.identity.model.source for record in records}
-    if any(len({record.identity.batches for record in same}) > 1 for same in by_seed.values()):
+    if any(len({record.identity.batches for record in same}) > 1 for same in paired.values()):
         yield (
             "the order of the data at equal seeds",
             {f"batches of {r.recipe['training']['batch_size']}" for r in records},
