@@ -1,10 +1,13 @@
-"""The statistics: against scipy, against published numbers, and against what they promise in simulation."""
+"""The statistics: against scipy and statsmodels, against published numbers, and against what they promise in simulation."""
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
+from statsmodels.stats.multitest import multipletests
+from statsmodels.stats.power import TTestPower
+from statsmodels.stats.weightstats import DescrStatsW
 
 from finetune.evaluation.statistics import (
     bootstrap_interval,
@@ -83,6 +86,11 @@ def test_holms_own_steps_worked_by_hand():
     assert holm([]) == []
 
 
+@pytest.mark.parametrize("p_values", [[0.04], [0.2, 0.001, 0.03, 0.03, 1.0, 0.6], [0.015, 0.012, 0.5, 0.012, 0.0]])
+def test_holms_adjustment_is_statsmodels(p_values):
+    assert holm(p_values) == pytest.approx(multipletests(p_values, method="holm")[1])
+
+
 @given(st.lists(st.floats(0, 1), max_size=8))
 def test_holm_never_lowers_a_p_value_and_keeps_their_order(p_values):
     adjusted = holm(p_values)
@@ -101,11 +109,27 @@ def test_equivalence_is_shown_by_many_small_differences_and_by_nothing_else():
         equivalence_p_value(small, margin=0.0)
 
 
+@settings(deadline=None, max_examples=50)
+@given(DIFFERENCES.filter(lambda values: np.std(values) > 1e-3), st.floats(0.01, 1.5))
+def test_the_equivalence_test_is_statsmodels(differences, margin):
+    expected, *_ = DescrStatsW(differences).ttost_mean(-margin, margin)
+    assert equivalence_p_value(differences, margin=margin) == pytest.approx(expected, rel=1e-6, abs=1e-12)
+
+
 @pytest.mark.parametrize(("size", "seeds"), [(0.5, 34), (0.8, 15), (0.2, 199)])
 def test_the_seeds_needed_are_those_of_the_published_tables(size, seeds):
     # Cohen (1988) and G*Power: a two-sided paired t test at 5% with power 0.8.
     spread_of_one = np.array([-1.0, 1.0]) / np.sqrt(2)
     assert seeds_needed(spread_of_one, effect=size) == seeds
+
+
+@pytest.mark.parametrize("size", [0.2, 0.35, 0.6, 1.0, 1.7, 3.0])
+@pytest.mark.parametrize("tests", [1, 5, 15])
+def test_the_seeds_needed_are_the_first_with_the_power_that_statsmodels_gives(size, tests):
+    spread_of_one = np.array([-1.0, 1.0]) / np.sqrt(2)
+    seeds = seeds_needed(spread_of_one, effect=size, level=1 - 0.05 / tests)
+    fewer, enough = (TTestPower().power(size, count, 0.05 / tests) for count in (seeds - 1, seeds))
+    assert fewer < 0.8 <= enough
 
 
 def test_seeds_that_are_never_enough_or_always():
