@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import multiprocessing
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -59,7 +60,7 @@ def run_study(study: Study, *, source: Path, console: Console, workers: int = 1)
             library.material(for_tuning(setting.recipe))
     progress = StudyProgress(study, console, workers=workers)
     make = partial(perform, source=source, keep_model=study.block.keep_models)
-    with _performing(make, library, workers) as perform_all, progress:
+    with _performing(make, library, workers) as perform_all, _left_alone_by_the_collector(), progress:
         tuned = [progress.show(done) for done in perform_all(list(tuning_jobs(study)))]
         choices = choose(study, tuned)
         peaks = {number: choice.peak for number, choice in choices.items()}
@@ -85,6 +86,17 @@ def _check_workers(workers: int) -> None:
         raise SettingError("workers", f"{workers} must be 1 or more")
     if workers > 1 and int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise DeviceError("workers: a launcher's processes share each run, so give no workers beside them")
+
+
+@contextmanager
+def _left_alone_by_the_collector() -> Iterator[None]:
+    """Spares all that libraries and data hold the walks of the garbage collector, which each run asks for twice."""
+    gc.collect()
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
 
 
 _PerformAll = Callable[[Sequence[Job]], Iterator[Done]]
@@ -132,6 +144,8 @@ def _begin_worker(numbers: multiprocessing.Queue[int], workers: int) -> None:
         torch.cuda.set_device(number % torch.cuda.device_count())
         os.environ["LOCAL_RANK"] = str(number % torch.cuda.device_count())
     _worker_library = Library(keep_weights=True)
+    gc.collect()
+    gc.freeze()
 
 
 def _perform_in_worker(make: partial[Done], job: Job) -> Done:
