@@ -51,7 +51,7 @@ def tuning_jobs(study: Study) -> Iterator[Job]:
     for seed in tuning.seeds:
         for number, setting in enumerate(study.settings):
             for factor in tuning.factors:
-                peak = setting.recipe.optimizer.learning_rate * factor
+                peak = float(f"{setting.recipe.optimizer.learning_rate * factor:.12g}")  # 3 · 0.0002 is no 0.0006
                 recipe = for_tuning(with_seed(with_peak(setting.recipe, peak), seed))
                 yield _job(study, "tuning", number, recipe)
 
