@@ -104,7 +104,7 @@ def _figures(scores: Sequence[Scores]) -> Scores:
     better = (means[:, None, :] > means[:, :, None]).sum(axis=2)
     equal = (means[:, None, :] == means[:, :, None]).sum(axis=2)
     ranks = (better + (equal + 1) / 2).mean(axis=0)
-    return np.array([ranks, [interquartile_mean(column) for column in np.concatenate(scores).T]])
+    return np.array([ranks, interquartile_mean(np.concatenate(scores))])
 
 
 def _spreads(comparisons: Sequence[Comparison], label: str) -> dict[str, Measured]:

@@ -251,7 +251,9 @@ def _differing(settings: Sequence[Mapping[str, Any]]) -> set[str]:
     counts: dict[str, int] = {}
     for setting in settings:
         for key, value in setting.items():
-            values.setdefault(key, set()).add(json.dumps(value, sort_keys=True))
+            # repr is the faster, and a list alone may hold mappings, whose order says nothing.
+            text = json.dumps(value, sort_keys=True) if isinstance(value, list) else repr(value)
+            values.setdefault(key, set()).add(text)
             counts[key] = counts.get(key, 0) + 1
     return {key for key, found in values.items() if len(found) > 1 or counts[key] < len(settings)}
 

@@ -240,6 +240,7 @@ def find_runs(places: Sequence[Path]) -> Iterator[Path]:
         if not records:
             raise RecordError(f"{place}: holds no {RECORD}; give a run's directory, or one that holds runs")
         for path in records:
-            if path.parent.resolve() not in seen:
-                seen.add(path.parent.resolve())
+            resolved = path.parent.resolve()
+            if resolved not in seen:
+                seen.add(resolved)
                 yield path.parent

@@ -213,16 +213,18 @@ def _cliques(
         seen = seen | {label}
 
 
-def interquartile_mean(values: ArrayLike) -> float:
-    """Returns the mean of the middle half, a quarter cut off at each end (Agarwal et al. 2021, arXiv 2108.13264).
+def interquartile_mean(values: ArrayLike) -> Values:
+    """Returns the mean of the middle half along the first axis, a quarter cut off at each end (Agarwal et al. 2021).
 
-    Where a quarter isn't whole, the values at the edge count in part. Raises ValueError for none.
+    Where a quarter isn't whole, the values at the edge count in part. arXiv 2108.13264. Raises ValueError for none.
     """
-    ordered = np.sort(_checked(values, least=1))
+    _checked(np.ravel(values), least=1)
+    ordered = np.sort(np.asarray(values, dtype=float), axis=0)
     count = len(ordered)
     edges = np.arange(count + 1, dtype=float)
     inside = np.clip(edges[1:], count / 4, 3 * count / 4) - np.clip(edges[:-1], count / 4, 3 * count / 4)
-    return float(inside @ ordered / inside.sum())
+    means: Values = inside @ ordered / inside.sum()
+    return means
 
 
 def _checked(values: ArrayLike, *, least: int) -> Values:

@@ -175,6 +175,7 @@ def test_the_interquartile_mean_leaves_a_quarter_out_at_each_end():
     assert interquartile_mean([1, 2, 3, 4, 5, 6, 7, 80]) == stats.trim_mean([1, 2, 3, 4, 5, 6, 7, 80], 0.25)
     # Of five, a quarter is 1.25 values: the second and fourth count for 0.75 each.
     assert interquartile_mean([0, 1, 2, 4, 9]) == pytest.approx((0.75 * 1 + 2 + 0.75 * 4) / 2.5)
+    assert interquartile_mean([[100, 1], [1, 2], [2, 3], [-50, 4]]).tolist() == [1.5, 2.5]
 
 
 @pytest.mark.parametrize("function", [mean_interval, sign_flip_p_value, interquartile_mean])
