@@ -1,14 +1,19 @@
 """Records made by hand, so that what is concluded from them can be checked on paper."""
 
 import io
+import json
 from pathlib import Path
 
+import pyarrow
 import pytest
+from pyarrow import parquet
 from rich.console import Console
 
 from finetune.evaluation.analysis import Question, analyse
 from finetune.evaluation.comparison import compare
 from finetune.evaluation.record import (
+    HISTORY,
+    PREDICTIONS,
     Environment,
     Evaluated,
     GroupRates,
@@ -20,7 +25,9 @@ from finetune.evaluation.record import (
     Score,
     SplitIdentity,
     SplitResult,
+    StudyPart,
     Timing,
+    write_record,
 )
 from finetune.evaluation.runs import RecordedRun
 from finetune.evaluation.terminal import print_analyses
@@ -32,6 +39,7 @@ RECIPE = {
     "evaluation": {"select": "accuracy"},
     "output": "runs",
 }
+STUDY = {"name": "s", "role": "final", "keys": ["schedule", "optimizer"], "tuned": ["optimizer.learning_rate"]}
 
 
 def result(accuracy, standard_error=0.01):
@@ -44,12 +52,16 @@ def result(accuracy, standard_error=0.01):
 
 @pytest.fixture
 def make_record():
-    """A function that makes a record with the given accuracy on test; every other figure can be set."""
+    """A function that makes a record with the given accuracy on test; every other figure can be set.
+
+    `best`: the accuracy on validation, that on test unless given. `study`: what its part differs in from STUDY.
+    """
 
     def make(
         schedule="cosine",
         accuracy=0.85,
         *,
+        best=None,
         seed=0,
         settings=None,
         changes=None,
@@ -57,12 +69,17 @@ def make_record():
         fingerprint="f",
         hardware="a CPU",
         weights="w",
+        batches="b",
         seconds=100.0,
+        overhead=None,
         diverged=False,
+        study=None,
     ):
         recipe = {**RECIPE, "training": {**RECIPE["training"], "seed": seed}, **(changes or {})}
         recipe["schedule"] = {"name": schedule, **(settings or {})}
         identity = SplitIdentity(fingerprint=fingerprint, count=1000, truncated=0)
+        peak = recipe["optimizer"]["learning_rate"]
+        evaluated = Evaluated(step=2, validation={"accuracy": accuracy if best is None else best, "loss": 0.5})
         return RunRecord(
             status="diverged" if diverged else "finished",
             diverged_at_step=7 if diverged else None,
@@ -79,14 +96,14 @@ def make_record():
                     new_tensors=[],
                     initial_weights=f"{weights}{seed}",
                 ),
-                batches=f"b{seed}",
+                batches=f"{batches}{seed}",
                 seed=seed,
             ),
             schedule=ScheduleRecord(
                 settings=recipe["schedule"],
                 total_steps=2,
                 updates_per_epoch=1,
-                groups=[GroupRates(name="decay", peak=1e-4, weight_decay=0.01, parameters=10, rates=[0.0, 1e-4])],
+                groups=[GroupRates(name="decay", peak=peak, weight_decay=0.01, parameters=10, rates=[0.0, peak])],
             ),
             environment=Environment(
                 device="cpu",
@@ -105,6 +122,7 @@ def make_record():
                 train_seconds=seconds,
                 evaluation_seconds=5.0,
                 samples_per_second=160.0,
+                schedule_microseconds=overhead,
             ),
             results=None
             if diverged
@@ -112,18 +130,56 @@ def make_record():
                 select="accuracy",
                 kept="best",
                 kept_step=2,
-                splits={split: result(accuracy) for split in splits},
-                best=Evaluated(step=2, validation={"accuracy": accuracy, "loss": 0.5}),
-                last=Evaluated(step=2, validation={"accuracy": accuracy, "loss": 0.5}),
+                splits={
+                    split: result(accuracy if split == "test" else evaluated.validation["accuracy"]) for split in splits
+                },
+                best=evaluated,
+                last=evaluated,
             ),
+            study=None if study is None else StudyPart(**{**STUDY, **study}),
         )
 
     return make
 
 
 def runs_of(records):
-    """The records as runs without files."""
-    return [RecordedRun(Path(f"nowhere/run{number}"), record) for number, record in enumerate(records)]
+    """The records as runs without files; saved runs stay what they are."""
+    return [
+        record if isinstance(record, RecordedRun) else RecordedRun(Path(f"nowhere/run{number}"), record)
+        for number, record in enumerate(records)
+    ]
+
+
+@pytest.fixture
+def save(tmp_path):
+    """A function that writes a record into a directory of its own, and what goes with it; returns the run.
+
+    `evaluations`: (updates, seconds, accuracy on validation) of each, between rows of updates. `right`: of each test
+    example, whether it was predicted rightly.
+    """
+
+    def save(record, name=None, *, evaluations=None, right=None):
+        path = tmp_path / (name or f"run{len(list(tmp_path.iterdir()))}")
+        path.mkdir(parents=True)
+        write_record(path, record)
+        if evaluations is not None:
+            (path / HISTORY).write_text("".join(history_lines(evaluations)))
+        if right is not None:
+            (path / PREDICTIONS).mkdir()
+            predictions = ["positive" if each else "negative" for each in right]
+            table = pyarrow.table({"label": ["positive"] * len(right), "prediction": predictions})
+            parquet.write_table(table, path / PREDICTIONS / "test.parquet")
+        return RecordedRun(path, record)
+
+    return save
+
+
+def history_lines(evaluations):
+    """The lines of a history, as training writes them."""
+    for step, seconds, accuracy in evaluations:
+        at = {"step": step, "epoch": step / 100, "seconds": seconds}
+        yield json.dumps(at | {"rates": {"decay": 1e-4}, "loss": 0.5, "gradient_norm": None}) + "\n"
+        yield json.dumps(at | {"evaluation": {"loss": 0.4, "accuracy": accuracy}}) + "\n"
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 from finetune.evaluation.contrasts import contrasts, fewest_seeds
-from finetune.evaluation.record import StudyPart
 from finetune.evaluation.statistics import mean_interval
 
 
@@ -106,18 +105,12 @@ def test_how_many_seeds_would_find_what_matters(study, contrasted):
     assert approximate <= contrast.seeds_needed <= approximate + 4
 
 
-def in_study(record, **changes):
-    part = {"name": "s", "role": "final", "keys": ["schedule", "optimizer"], "tuned": ["optimizer.learning_rate"]}
-    return record.model_copy(update={"study": StudyPart(**{**part, **changes})})
-
-
-def grid(make_record, **changes):
+def grid(make_record):
     peaks = {("cosine", "adamw"): 1e-4, ("cosine", "sgd"): 1e-2, ("step", "adamw"): 3e-4, ("step", "sgd"): 1e-1}
     peaks |= {("linear", "adamw"): 1e-4, ("linear", "sgd"): 1e-2}
     return [
-        in_study(
-            make_record(schedule, 0.8, seed=seed, changes={"optimizer": {"name": optimizer, "learning_rate": peak}}),
-            **changes,
+        make_record(
+            schedule, 0.8, seed=seed, changes={"optimizer": {"name": optimizer, "learning_rate": peak}}, study={}
         )
         for (schedule, optimizer), peak in peaks.items()
         for seed in (0, 1)
