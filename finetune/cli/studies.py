@@ -27,8 +27,10 @@ def show_outcome(outcome: Outcome, console: Console) -> None:
         )
     for done in outcome.failed:
         say(console, f"failed: {done.job.label}: {done.problem}")
-    say(console)
-    print_analyses(analyse(read_runs([outcome.directory])), console)
+    if any(done.job.part.role == "final" and done.status != "failed" for done in outcome.runs):
+        say(console)
+        print_analyses(analyse(read_runs([outcome.directory])), console)
+        say(console, f"\nThe report: finetune compare {outcome.directory} --html report.html")
 
 
 def _edge(is_at_edge: bool) -> str:  # noqa: FBT001 - a private word

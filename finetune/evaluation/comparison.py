@@ -293,7 +293,10 @@ def _labels(settings: Sequence[Mapping[str, Any]]) -> list[str]:
 def _cautions(rows: Sequence[Row], split: str) -> Iterable[str]:
     if len(rows) > 1:
         if len({row.seeds for row in rows}) > 1:
-            yield "The rows have different seeds, so they are not paired: differences also come from the seeds."
+            yield (
+                "The rows have different seeds: only those that two rows share are paired, and the rows' means are of "
+                "others too, so that they also differ by the seeds."
+            )
         fewest = min(len(row.finished) for row in rows)
         if fewest < FEWEST_SEEDS:
             seeds = "one seed" if fewest == 1 else f"{fewest} seeds"
@@ -301,6 +304,12 @@ def _cautions(rows: Sequence[Row], split: str) -> Iterable[str]:
                 f"With {seeds} in a row, this can't say which schedule is better: "
                 f"a difference may come from the seed alone. Run {FEWEST_SEEDS} or more (training.seed=1, 2, …)."
             )
+    unstudied = _unstudied(rows)
+    if unstudied:
+        yield (
+            f"The rows also differ in {', '.join(unstudied)}, which no study of theirs varies: schedules are set "
+            "against each other only where it is equal."
+        )
     for what, values in _unshared(rows):
         yield f"The rows don't share {what}: {', '.join(sorted(values))}."
     cooled = [row.name for row in rows if any(record.schedule.cooldown for record in row.records)]
@@ -314,6 +323,15 @@ def _cautions(rows: Sequence[Row], split: str) -> Iterable[str]:
                 f"{row.name}: {row.diverged} of its {len(row.runs)} runs diverged; its scores are of the others only, "
                 "and so too high for a schedule that can diverge."
             )
+
+
+def _unstudied(rows: Sequence[Row]) -> list[str]:
+    """Returns the keys in which rows of different schedules differ although their studies don't vary or choose them."""
+    parts = [record.study for row in rows for record in row.records]
+    studied = {key for part in parts if part for key in (*part.keys, *part.tuned)} if all(parts) else set()
+    if len({row.label for row in rows}) == 1:
+        return []
+    return [key for key in rows[0].others if not any(key == one or key.startswith(f"{one}.") for one in studied)]
 
 
 def _unshared(rows: Sequence[Row]) -> Iterable[tuple[str, set[str]]]:

@@ -83,7 +83,7 @@ def test_what_rows_do_not_share_is_said(make_record, change, what, only):
 
 def test_rows_of_other_seeds_are_said_to_be_unpaired(make_record, only):
     cautions = only([make_record(seed=0), make_record("step", seed=1)]).cautions
-    assert any("not paired" in caution for caution in cautions)
+    assert any("only those that two rows share are paired" in caution for caution in cautions)
 
 
 def test_a_diverged_run_is_counted_and_shown(make_record, only, printed):
@@ -121,3 +121,9 @@ def test_a_narrow_window_cuts_no_cell(make_record, only, printed):
 def test_timings_are_medians(make_record, only, printed):
     text = printed([make_record(seed=seed, seconds=seconds) for seed, seconds in enumerate((90.0, 100.0, 500.0))])
     assert "100.0" in text
+
+
+def test_keys_that_no_study_varies_are_named(make_record, only):
+    changes = {"training": {"seed": 0, "batch_size": 16}}
+    cautions = only([make_record(), make_record("step"), make_record("step", changes=changes)]).cautions
+    assert any("also differ in training.batch_size, which no study of theirs varies" in each for each in cautions)
