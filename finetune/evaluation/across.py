@@ -50,11 +50,13 @@ def across_contexts(comparisons: Sequence[Comparison]) -> list[AcrossContexts]:
     contexts = [(comparison, rows) for comparison in comparisons for rows in comparison.contexts.values()]
     named = [{row.label: row for row in rows} for _, rows in contexts]
     labels = [label for label in named[0] if all(label in rows for rows in named)]
+    if len(contexts) < 2 or len(labels) < 2:
+        return []
     scores = [
         _paired_scores(comparison, [rows[label] for label in labels])
         for (comparison, _), rows in zip(contexts, named, strict=True)
     ]
-    if len(contexts) < 2 or len(labels) < 2 or any(len(each) == 0 for each in scores):
+    if any(len(each) == 0 for each in scores):
         return []
     ranks, middles = _intervals(scores)
     found = [
