@@ -23,9 +23,10 @@ ARROWS = {
     "tasks": {"errors"},
     "recipe": {"errors", "schedules", "optimizers", "metrics", "tasks"},
     "evaluation": {"errors"},
+    "report": {"errors", "evaluation", "figures"},
     "training": {"errors", "schedules", "optimizers", "metrics", "data", "tasks", "recipe", "evaluation"},
     "study": {"errors", "recipe", "evaluation", "training"},
-    "cli": {"errors", "schedules", "figures", "recipe", "training", "evaluation", "study"},
+    "cli": {"errors", "schedules", "figures", "report", "recipe", "training", "evaluation", "study"},
     "run": {"cli"},
 }
 

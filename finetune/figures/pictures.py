@@ -26,23 +26,16 @@ from finetune.figures.curves import (
     x_span,
     y_span,
 )
+from finetune.figures.palette import COLOURS, DASHES, FAINT, GRID, INK, PIXELS_PER_BOLD_LETTER, PIXELS_PER_LETTER
 
 if TYPE_CHECKING:
     import altair
 
 FORMATS = (".png", ".svg", ".html")
 
-# Okabe and Ito's colours (https://jfly.uni-koeln.de/color/), which colour-blind readers can tell apart, with Tol's wine
-# for their yellow, which is hard to see on white.
-_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#882255", "#000000")
-_DASHES = ([1, 0], [7, 3], [2, 2.5], [9, 3, 2, 3])
-
 _WIDTH = 900  # of a whole picture, in pixels: the width of a README
 _HEIGHT = 380  # of the plot in it, without titles and legend
 _PADDING = 12
-_PIXELS_PER_LETTER, _PIXELS_PER_BOLD_LETTER = 6.4, 7.2  # of 12-pixel type, on the safe side of the average
-
-_INK, _FAINT, _GRID = "#222222", "#666666", "#e8e8e8"
 
 
 def draw(
@@ -111,11 +104,11 @@ def draw_panels(
     mixed = any(len(labels_of(held)) > 1 for held in panels.values())
     # The plots are laid out by their frames alone, so what stands between them is reckoned here: it must not depend on
     # which panel has numbers.
-    numbers = 4 + _PIXELS_PER_LETTER * max(len(number(part * up[0] + (1 - part) * up[1])) for part in (0, 0.5, 1))
+    numbers = 4 + PIXELS_PER_LETTER * max(len(number(part * up[0] + (1 - part) * up[1])) for part in (0, 0.5, 1))
     gap = 20
     width = int((_WIDTH - 2 * _PADDING - 24 - numbers - gap * (columns - 1)) / columns)
     height = round(min(width * 0.56, 260))
-    heads = {head: textwrap.wrap(head, int(width / _PIXELS_PER_BOLD_LETTER)) or [""] for head in panels}
+    heads = {head: textwrap.wrap(head, int(width / PIXELS_PER_BOLD_LETTER)) or [""] for head in panels}
     row_gap = 22 + 15 * max(map(len, heads.values()))
     rows = math.ceil(len(panels) / columns)
     plots = []
@@ -141,12 +134,12 @@ def draw_panels(
         lines = _lines(held, across, columns=width, log_x=log_x, stroke=1.9).encode(
             x=alt.X("x:Q", scale=_x_scale(across, log_x=log_x), axis=x_axis),
             y=alt.Y("y:Q", scale=alt.Scale(domain=up, nice=3), axis=y_axis),
-            **(_by_label(labels, legend=_legend(labels)) if mixed else {"color": alt.value(_COLOURS[0])}),
+            **(_by_label(labels, legend=_legend(labels)) if mixed else {"color": alt.value(COLOURS[0])}),
         )
         # The title of a plot would stand higher where the plot has numbers.
         heading = (
             alt.Chart(alt.InlineData(values=[{"head": heads[head]}]))
-            .mark_text(align="left", baseline="bottom", color=_INK, fontSize=12, fontWeight="bold")
+            .mark_text(align="left", baseline="bottom", color=INK, fontSize=12, fontWeight="bold")
             .encode(text="head:N", x=alt.value(0), y=alt.value(-8 - 15 * (len(heads[head]) - 1)))
         )
         plots.append(alt.layer(lines, heading).properties(width=width, height=height))
@@ -238,17 +231,17 @@ def _lines(curves: Sequence[Curve], across: Span, *, columns: int, log_x: bool, 
 
 def _by_label(labels: list[str], *, legend: Any) -> dict[str, Any]:
     alt = _altair()
-    colours = [_COLOURS[place % len(_COLOURS)] for place in range(len(labels))]
+    colours = [COLOURS[place % len(COLOURS)] for place in range(len(labels))]
     channels = {"color": alt.Color("label:N", scale=alt.Scale(domain=labels, range=colours), legend=legend)}
-    if len(labels) > len(_COLOURS):
-        dashes = [_DASHES[place // len(_COLOURS) % len(_DASHES)] for place in range(len(labels))]
+    if len(labels) > len(COLOURS):
+        dashes = [DASHES[place // len(COLOURS) % len(DASHES)] for place in range(len(labels))]
         channels["strokeDash"] = alt.StrokeDash("label:N", scale=alt.Scale(domain=labels, range=dashes), legend=legend)
     return channels
 
 
 def _legend(labels: list[str]) -> Any:
     """Returns the legend, below the plot, in as many columns as there is width for."""
-    entries = [len(label) * _PIXELS_PER_LETTER + 52 for label in labels]
+    entries = [len(label) * PIXELS_PER_LETTER + 52 for label in labels]
     columns = min(5, len(labels))
     while columns > 1 and sum(max(entries[column::columns]) for column in range(columns)) > _WIDTH - 80:
         columns -= 1
@@ -288,17 +281,17 @@ def _rules(marks: Mapping[str, float], x: Any, across: Span, *, log_x: bool) -> 
     begins: list[float] = []  # of the last label in each row, in pixels
     layers: list[Any] = []
     for label, place in sorted(marks.items(), key=lambda mark: -mark[1]):
-        at, length = scaled(place, across, log_x=log_x) * (_WIDTH - 70), len(label) * _PIXELS_PER_LETTER + 4
+        at, length = scaled(place, across, log_x=log_x) * (_WIDTH - 70), len(label) * PIXELS_PER_LETTER + 4
         leftwards = at + length > _WIDTH - 70
         begin, end = (at - length, at) if leftwards else (at, at + length)
         row = next((row for row, taken in enumerate(begins) if end + 8 < taken), len(begins))
         begins[row : row + 1] = [begin]
         base = alt.Chart(alt.InlineData(values=[{"x": place, "text": label}])).encode(x=x)
         top = -19 - 16 * row
-        rule = base.mark_rule(color=_FAINT, strokeDash=[4, 3], strokeWidth=1.2)
+        rule = base.mark_rule(color=FAINT, strokeDash=[4, 3], strokeWidth=1.2)
         layers.append(rule.encode(y=alt.value(top), y2=alt.value(_HEIGHT)))
         align, aside = ("right", -5) if leftwards else ("left", 5)
-        text = base.mark_text(align=align, dx=aside, baseline="top", color=_INK, fontSize=12)
+        text = base.mark_text(align=align, dx=aside, baseline="top", color=INK, fontSize=12)
         layers.append(text.encode(text="text:N", y=alt.value(top + 1)))
     return layers
 
@@ -308,15 +301,15 @@ def _styled(chart: Any) -> Any:
     return (
         chart.configure(background="white", padding=_PADDING, font="sans-serif")
         .configure_view(stroke=None)
-        .configure_title(anchor="start", frame="group", fontSize=16, fontWeight="bold", color=_INK)
+        .configure_title(anchor="start", frame="group", fontSize=16, fontWeight="bold", color=INK)
         .configure_axis(
             domainColor="#999999",
-            gridColor=_GRID,
+            gridColor=GRID,
             labelColor="#444444",
             labelFontSize=12,
             labelPadding=6,
             ticks=False,
-            titleColor=_FAINT,
+            titleColor=FAINT,
             titleFontSize=12,
             titleFontWeight="normal",
             titlePadding=10,
@@ -324,7 +317,7 @@ def _styled(chart: Any) -> Any:
         .configure_axisY(domain=False)
         .configure_legend(
             columnPadding=22,
-            labelColor=_INK,
+            labelColor=INK,
             labelFontSize=12,
             labelLimit=0,
             offset=14,
