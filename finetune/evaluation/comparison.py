@@ -77,9 +77,9 @@ class Row:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """The schedule's settings that are in force, without its name."""
+        """The schedule's settings that are in force, without its name: those that are neither empty nor 0."""
         settings = self.records[0].schedule.settings
-        return {key: value for key, value in settings.items() if key != "name" and value is not None}
+        return {key: value for key, value in settings.items() if key != "name" and value}
 
     @property
     def peaks(self) -> tuple[float, ...]:
