@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING
 from finetune.errors import RecordError
 from finetune.evaluation.record import HISTORY, PREDICTIONS, RECORD, RunRecord, find_runs, read_record
 
+NEEDED = (("optimizer", "name"), ("training", "batch_size"), ("training", "seed"), ("evaluation", "select"))
 TOLERANCE = 1e-6
 MOST_PROBLEMS = 10
 
@@ -122,16 +124,20 @@ def read_runs(places: Sequence[Path]) -> list[RecordedRun]:
 
 
 def _consistent(path: Path, record: RunRecord) -> RunRecord:
-    """Returns `record`; raises RecordError where one part of it contradicts another."""
+    """Returns `record`; raises RecordError where it lacks a part, or one part of it contradicts another."""
+    for missing in _missing(record):
+        raise RecordError(f"{path / RECORD}: has no {missing}, or not as a run writes it; it was altered, so run again")
     identity, results = record.identity, record.results
     said: dict[str, tuple[object, object]] = {
-        "the seed": (identity.seed, record.recipe.get("training", {}).get("seed")),
+        "the seed": (identity.seed, record.recipe["training"]["seed"]),
         "whether it finished": (record.status == "finished", results is not None),
     }
+    if results:
+        said["the metric that chose"] = (results.select, record.recipe["evaluation"]["select"])
     for split, result in results.splits.items() if results else ():
         count = identity.data[split].count if split in identity.data else None
         said[f"the number of {split} examples"] = (result.count, count)
-    if results and results.kept == "best" and "validation" in results.splits:
+    if results and results.kept == "best":
         kept, best = results.splits["validation"].metrics[results.select].value, results.best.validation[results.select]
         said[f"the validation {results.select}"] = (kept, best)
     for what, (one, other) in said.items():
@@ -141,3 +147,23 @@ def _consistent(path: Path, record: RunRecord) -> RunRecord:
                 "it was altered, so run again"
             )
     return record
+
+
+def _missing(record: RunRecord) -> Iterator[str]:
+    """Yields the place of each part that comparisons read and the format leaves open, and that isn't there."""
+    for block, key in NEEDED:
+        if not (isinstance(record.recipe.get(block), Mapping) and key in record.recipe[block]):
+            yield f"recipe.{block}.{key}"
+    if "name" not in record.schedule.settings:
+        yield "schedule.settings.name"
+    if not record.schedule.groups:
+        yield "schedule.groups"
+    if record.results is None:
+        return
+    select = record.results.select
+    for split in sorted(record.identity.data.keys() - {"train"}):
+        result = record.results.splits.get(split)
+        if result is None or select not in result.metrics or not math.isfinite(result.metrics[select].value):
+            yield f"results.splits.{split}.metrics.{select}"
+    if select not in record.results.best.validation:
+        yield f"results.best.validation.{select}"
