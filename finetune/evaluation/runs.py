@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from finetune.errors import RecordError
 from finetune.evaluation.record import HISTORY, PREDICTIONS, RECORD, RunRecord, find_runs, read_record
 
-NEEDED = (("optimizer", "name"), ("training", "batch_size"), ("training", "seed"), ("evaluation", "select"))
+NEEDED = (("optimizer", "name"), ("training", "seed"), ("training", "batch_size"), ("evaluation", "select"))
 TOLERANCE = 1e-6
 MOST_PROBLEMS = 10
 
