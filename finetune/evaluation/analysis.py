@@ -107,7 +107,7 @@ def _check_reference(reference: str | None, comparisons: Sequence[Comparison]) -
 
 
 def _question(comparison: Comparison, asked: Question) -> Question:
-    """Returns `asked`, completed by what all studies among the runs declared alike."""
+    """Returns `asked`, completed by what all studies declared alike; a reference only where it is among the runs."""
     parts = [record.study for row in comparison.rows for record in row.records]
 
     def declared(name: str) -> object:
@@ -115,7 +115,9 @@ def _question(comparison: Comparison, asked: Question) -> Question:
         if given is not None:
             return given
         values = {getattr(part, name) if part else None for part in parts}
-        return values.pop() if len(values) == 1 else None
+        value = values.pop() if len(values) == 1 else None
+        there = name != "reference" or any(is_of(row, value) for row in comparison.rows)
+        return value if there else None
 
     return Question(**{name: declared(name) for name in ("reference", "equivalence", "target")})  # type: ignore[arg-type]
 
@@ -163,7 +165,9 @@ def _sentences(
     if question.reference is None:
         yield from _best(groups, labels, what, seeds)
     else:
-        yield from _against_reference(tested, labels, what, seeds)
+        for reference in dict.fromkeys(contrast.second for contrast in tested):
+            against = [contrast for contrast in tested if contrast.second == reference]
+            yield from _against_reference(against, labels, what, seeds)
     yield from _equivalents(tested, labels, question)
     yield from _undecided(tested, labels)
     fewest = fewest_seeds(len(tested))
@@ -225,7 +229,7 @@ def _equivalents(tested: Sequence[Contrast], labels: dict[str, str], question: Q
     pairs = (
         ", ".join(f"{labels[contrast.first]} and {labels[contrast.second]}" for contrast in alike)
         if question.reference is None
-        else f"{', '.join(labels[contrast.first] for contrast in alike)} to {labels[alike[0].second]}"
+        else ", ".join(f"{labels[contrast.first]} to {labels[contrast.second]}" for contrast in alike)
     )
     yield f"shown to be equivalent, within ±{question.equivalence:g}: {pairs}."
 

@@ -151,6 +151,20 @@ def runs_of(records):
 
 
 @pytest.fixture
+def study(make_record):
+    """A function that makes records of the given scores: {schedule: [score of seed 0, of seed 1, …]}."""
+
+    def study(scores, **changes):
+        return [
+            make_record(schedule, score, seed=seed, **changes)
+            for schedule, row in scores.items()
+            for seed, score in enumerate(row)
+        ]
+
+    return study
+
+
+@pytest.fixture
 def save(tmp_path):
     """A function that writes a record into a directory of its own, and what goes with it; returns the run.
 

@@ -8,20 +8,6 @@ from finetune.evaluation.statistics import mean_interval
 
 
 @pytest.fixture
-def study(make_record):
-    """A function that makes records of the given scores: {schedule: [score of seed 0, of seed 1, …]}."""
-
-    def study(scores):
-        return [
-            make_record(schedule, score, seed=seed)
-            for schedule, row in scores.items()
-            for seed, score in enumerate(row)
-        ]
-
-    return study
-
-
-@pytest.fixture
 def contrasted(only):
     """A function that sets the rows of records against each other, with the question as keywords."""
     return lambda records, **question: contrasts(only(records), **question)
