@@ -16,8 +16,8 @@ from finetune.evaluation.runs import RecordedRun
 
 FEWEST_SEEDS = 5
 LONGEST = 60
-# Where a recipe, its model and its data lie, what its runs are called and who is told say nothing about what was run: the data is
-# known by its fingerprint, the model by its initial weights.
+# What says nothing about what was run: where a recipe, its model and its data lie, what its runs are called, who is
+# told of them. The data is known by its fingerprint, the model by its initial weights.
 IGNORED = ("name", "output", "tracking", "training.seed")
 PLACES = ("data.files.", "data.hub", "data.config", "data.revision", "data.splits.", "model.path")
 

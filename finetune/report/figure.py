@@ -14,7 +14,7 @@ from finetune.report.legend import Legend
 
 GAP = 28
 PADDING = 16
-WIDE = 900  # of a whole picture, in pixels
+WIDE = 1024  # what the panels of a picture may take side by side, in pixels
 
 
 @dataclass(frozen=True)

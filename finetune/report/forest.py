@@ -102,6 +102,7 @@ def _contrast(view: View, contrast: Contrast, label: Sequence[str], axis: Axis, 
     parts += [
         svg.mark(0, axis.place(difference), middle + 8, radius=1.6, fill=colour, fill_opacity=0.75)
         for difference in contrast.differences
+        if contrast.interval is not None
     ]
     estimate = contrast.differences_mean
     mean = svg.tag("title", f"{estimate:+.4f}")

@@ -88,12 +88,14 @@ def _mean(view: View, row: Row, axis: Axis, middle: float) -> list[Markup]:
     interval = view.score(row)
     assert interval is not None  # noqa: S101 - the caller's condition
     ink = view.legend.paint.ink
+    if math.isnan(interval.low):  # of one run, which is its own mean
+        return []
     place = axis.place(interval.estimate)
-    upright = svg.line((place, middle - 8), (place, middle + 8), stroke=ink, stroke_width=2.5)
-    if math.isnan(interval.low):
-        return [upright]
     low, high = (axis.place(min(max(bound, axis.low), axis.high)) for bound in (interval.low, interval.high))
-    return [svg.line((low, middle), (high, middle), stroke=ink, stroke_width=1.5), upright]
+    return [
+        svg.line((low, middle), (high, middle), stroke=ink, stroke_width=1.5),
+        svg.line((place, middle - 8), (place, middle + 8), stroke=ink, stroke_width=2.5),
+    ]
 
 
 def _runs(view: View, row: Row, axis: Axis, middle: float) -> list[Markup]:
@@ -104,7 +106,7 @@ def _runs(view: View, row: Row, axis: Axis, middle: float) -> list[Markup]:
         svg.mark(
             legend.shape(key),
             axis.place(score),
-            middle + (-5.0, 5.0, 0.0)[place % 3],
+            middle + (0.0 if len(scores) == 1 else (-5.0, 5.0, 0.0)[place % 3]),
             svg.tag("title", f"seed {record.identity.seed}: {score:.4f}"),
             fill=legend.colour(key),
             fill_opacity=0.8,

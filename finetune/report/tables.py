@@ -42,6 +42,11 @@ class Line:
     cells: tuple[Cell, ...]
 
     @property
+    def is_short(self) -> bool:
+        """Whether the names have room on one line."""
+        return sum(len(name.words) for name in self.names) < 32
+
+    @property
     def keys(self) -> str:
         """The numbers of the schedules that it is about, as an attribute has them."""
         return " ".join(str(name.number) for name in self.names if name.number is not None)
@@ -188,20 +193,14 @@ def _measure(measured: Measured, key: str, finished: int, notes: _Notes) -> Cell
         return Cell("–", note=note)
     details = []
     if not math.isnan(interval.low) and interval.low != interval.high:
-        details.append(f"[{amount(interval.low, key)}, {amount(interval.high, key)}]")
-    if measured.runs != finished:
+        details.append(f"[{_amount(interval.low, key)}, {_amount(interval.high, key)}]")
+    if measured.runs != finished and key != "settings":
         details.append(f"n = {measured.runs}")
-    return Cell(amount(interval.estimate, key), ", ".join(details), note)
+    return Cell(_amount(interval.estimate, key), ", ".join(details), note)
 
 
-def amount(value: float, key: str) -> str:
-    """Returns the value of a measure in figures, with as many decimals as say something."""
-    decimals = 4
-    if key == "settings" or key.startswith("updates"):
-        decimals = 0 if value == round(value) or abs(value) >= 100 else 1
-    elif MEASURES[key].unit:
-        decimals = 0 if abs(value) >= 1000 else 1 if abs(value) >= 1 else 3
-    return f"{value:,.{decimals}f}".replace("-", "−")
+def _amount(value: float, key: str) -> str:
+    return format(value, f",{MEASURES[key].form}").replace("-", "−")
 
 
 def across_contexts(analyses: Analyses, legend: Legend) -> Table | None:

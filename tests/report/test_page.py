@@ -83,6 +83,7 @@ def test_headings_of_tables_say_what_they_head(runs, page):
     assert {*re.findall(r"<th[ >][^>]*", page())} <= {
         '<th scope="col"',
         '<th scope="row"',
+        '<th scope="row" class="whole"',
         *(f'<th scope="rowgroup" colspan="{columns}"' for columns in range(20)),
     }
 
