@@ -51,7 +51,7 @@ OUR_NAMES: dict[str, str] = {
     "per_device_eval_batch_size": "evaluation.batch_size",
     "per_device_train_batch_size": _BATCH,
     "per_gpu_train_batch_size": "training.batch_size",
-    "report_to": "nothing: records are files, read by finetune compare",
+    "report_to": "tracking: [tensorboard], or trackio, mlflow, wandb",
     "resume_from_checkpoint": "nothing: an interrupted run goes on by itself",
     "save_steps": _SAVING,
     "save_strategy": _SAVING,

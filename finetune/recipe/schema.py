@@ -29,6 +29,7 @@ from finetune.schedules import DurationLike, Schedule, as_schedule, make_schedul
 from finetune.tasks import TASKS, TextClassification
 
 Split = Literal["train", "validation", "test"]
+Tracker = Literal["tensorboard", "trackio", "mlflow", "wandb"]
 NEEDED_SPLITS: tuple[Split, ...] = ("train", "validation")
 
 PositiveInt = Annotated[int, Field(gt=0)]
@@ -218,7 +219,15 @@ class Recipe(Block):
     evaluation: EvaluationSettings = EvaluationSettings()
     checkpoints: CheckpointSettings = CheckpointSettings()
     output: str = "runs"
+    tracking: tuple[Tracker, ...] = ()
     plugins: tuple[Path, ...] = ()
+
+    @field_validator("tracking")
+    @classmethod
+    def _no_tracker_twice(cls, tracking: tuple[Tracker, ...]) -> tuple[Tracker, ...]:
+        if len(set(tracking)) < len(tracking):
+            raise SettingError("tracking", f"{', '.join(tracking)} names one twice")
+        return tracking
 
     @model_validator(mode="after")
     def _group_schedules(self) -> Recipe:
@@ -238,13 +247,17 @@ class Recipe(Block):
         """Returns the recipe as plain values, defaults included."""
         return self.model_dump(mode="json")
 
+    def flatten(self) -> dict[str, Any]:
+        """Returns each dotted key with its plain value, defaults included."""
+        return _flatten(self.to_dict())
+
     def to_yaml(self) -> str:
         """Returns YAML that `load_recipe` reads back as an equal recipe."""
         return yaml.dump(self.to_dict(), Dumper=_Dumper, sort_keys=False, allow_unicode=True)
 
     def differences(self, other: Recipe) -> dict[str, tuple[Any, Any]]:
         """Returns each dotted key whose value differs, with this recipe's value and the other's; None where absent."""
-        mine, theirs = _flatten(self.to_dict()), _flatten(other.to_dict())
+        mine, theirs = self.flatten(), other.flatten()
         return {
             key: (mine.get(key), theirs.get(key))
             for key in [*mine, *(key for key in theirs if key not in mine)]

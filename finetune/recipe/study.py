@@ -15,7 +15,7 @@ from finetune.recipe.schema import Block, Recipe, Seed
 SEED = "training.seed"
 PEAK = "optimizer.learning_rate"
 MOST_RUNS = 10_000
-NOT_STUDIED = ("name", "output", "plugins", "base", "study")
+NOT_STUDIED = ("name", "output", "tracking", "plugins", "base", "study")
 PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
@@ -66,7 +66,7 @@ class StudySettings(Block):
             if not values:
                 raise SettingError("grid", f"{key} has no value: give one or more")
             if key.partition(".")[0] in NOT_STUDIED:
-                raise SettingError("grid", f"{key} can't be varied; it says what the study is called or reads")
+                raise SettingError("grid", f"{key} can't be varied; it says what the study is called, reads or writes")
             _refuse_twins("grid", values)
         return grid
 

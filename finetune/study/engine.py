@@ -21,7 +21,7 @@ from finetune.study.jobs import Done, Job, final_jobs, perform, tuning_jobs
 from finetune.study.ledger import check_name, study_directory, write_ledger
 from finetune.study.peaks import Choice, choose, equal_area_peaks
 from finetune.study.progress import StudyProgress
-from finetune.training import is_main_process
+from finetune.training import check_trackers, is_main_process
 from finetune.training.layout import layout_of
 from finetune.training.material import Library
 from finetune.training.plan import lay_out_updates
@@ -52,6 +52,7 @@ def run_study(study: Study, *, source: Path, console: Console, workers: int = 1)
     _check_workers(workers)
     console.quiet = console.quiet or not is_main_process()
     check_name(study, source=source)
+    check_trackers(study.settings[0].recipe.tracking)
     library = Library(keep_weights=True)
     for setting in study.settings:
         layout = layout_of(setting.recipe)

@@ -49,6 +49,7 @@ from finetune.training.run_directory import (
     write_fingerprints,
 )
 from finetune.training.selection import Logits, Selection, load_weights, save_model, score
+from finetune.training.tracking import TENSORBOARD, Tracking, check_trackers, label_run
 from finetune.training.trainer import ScheduledTrainer
 
 if TYPE_CHECKING:
@@ -78,8 +79,11 @@ def fine_tune(
     layout = layout_of(recipe)
     console.quiet = console.quiet or not layout.is_main
     library = library or Library()
+    recorded = not repeat and (run / RECORD).exists()
+    if not recorded:
+        check_trackers(recipe.tracking)
     data = library.data(recipe)
-    if not repeat and (run / RECORD).exists():
+    if recorded:
         return _recorded(run, data, console)
     checkpoint = None if repeat else newest_checkpoint(run)
     if checkpoint is not None:
@@ -87,7 +91,7 @@ def fine_tune(
     if layout.is_main:
         claim(run)
     plan = make_plan(recipe, run=run, layout=layout, library=library)
-    return _Training(plan, study, console).run(started, checkpoint)
+    return _Training(plan, study, started, console).run(checkpoint)
 
 
 def _recorded(run: Path, data: RawData, console: Console) -> RunRecord:
@@ -111,10 +115,11 @@ def _refuse_other_data(run: Path, was: Mapping[str, str], data: RawData) -> None
 class _Training:
     """The parts of one run, put together."""
 
-    def __init__(self, plan: Plan, study: StudyPart | None, console: Console) -> None:
+    def __init__(self, plan: Plan, study: StudyPart | None, started: datetime, console: Console) -> None:
         recipe = plan.recipe
         self.plan = plan
         self.study = study
+        self.started = started
         self.console = console
         self.clock = TrainingClock()
         self.progress = RunProgress(console)
@@ -140,12 +145,20 @@ class _Training:
             train_dataset=plan.train,
             processing_class=plan.material.tokenizer,
         )
+        self.tracking = Tracking(
+            recipe.tracking if plan.layout.is_main else (),
+            trainer=self.trainer,
+            label=label_run(plan, study=study, started=started),
+            folder=plan.run / TENSORBOARD,
+            say=lambda line: say(console, f"  {line}"),
+        )
         self.history = History(
             plan.run / HISTORY if plan.layout.is_main else None,
             clock=self.clock,
             take_update=self.trainer.take_update,
             mean_over_processes=self.trainer.mean_over_processes,
             show=self.progress.show,
+            track=self.tracking.write,
         )
         self.trainer.remove_callback(PrinterCallback)
         self.trainer.add_callback(
@@ -157,7 +170,7 @@ class _Training:
         self.trainer.add_callback(self.history)
         self.trainer.add_callback(self.progress)
 
-    def run(self, started: datetime, checkpoint: Path | None) -> RunRecord:
+    def run(self, checkpoint: Path | None) -> RunRecord:
         """Trains, on from `checkpoint` if there is one, keeps a model, reads the test split, and writes the record."""
         plan, main = self.plan, self.plan.layout.is_main
         step = int(checkpoint.name.rpartition("-")[2]) if checkpoint else 0
@@ -166,8 +179,11 @@ class _Training:
         if main:
             _clear(plan, keep_checkpoints=checkpoint is not None)
         show_plan(plan, self.console, precision=effective_precision(self.trainer), resumed_at=step)
-        self._train(checkpoint, rows)
-        results = None if self.history.diverged_at_step else self._conclude()
+        with self.tracking.during():
+            self._train(checkpoint, rows)
+            results = None if self.history.diverged_at_step else self._conclude()
+            if results is not None:
+                self.tracking.conclude(results)
         record = build_record(
             Finished(
                 recipe=plan.recipe,
@@ -176,7 +192,7 @@ class _Training:
                 trainer=self.trainer,
                 history=self.history,
                 clock=self.clock,
-                started=started,
+                started=self.started,
                 model=plan.model,
                 examples=len(plan.train),
                 batches=plan.batches.fingerprint(plan.train.rows),
@@ -242,7 +258,8 @@ def _clear(plan: Plan, *, keep_checkpoints: bool) -> None:
     run = plan.run
     (run / RECORD).unlink(missing_ok=True)
     (run / REQUEST).unlink(missing_ok=True)
-    shutil.rmtree(run / PREDICTIONS, ignore_errors=True)
+    for folder in (run / PREDICTIONS, run / TENSORBOARD):
+        shutil.rmtree(folder, ignore_errors=True)
     if not keep_checkpoints:
         for folder in (run / CHECKPOINTS, run / MODEL):
             shutil.rmtree(folder, ignore_errors=True)

@@ -29,7 +29,8 @@ class History(TrainerCallback):
 
     Losses stay on the device until `READ_EVERY` updates are waiting, so that training isn't held up; a loss that isn't
     finite is therefore noticed up to that many updates later. `take_update` gives the update just made,
-    `mean_over_processes` reduces values over all processes, `show` is called with the last row of each reading.
+    `mean_over_processes` reduces values over all processes, `show` is called with the last row of each reading, `track`
+    with all rows, while the clock stands.
     """
 
     def __init__(
@@ -40,6 +41,7 @@ class History(TrainerCallback):
         take_update: Callable[[], Update],
         mean_over_processes: Callable[[torch.Tensor], torch.Tensor],
         show: Callable[[Row], None],
+        track: Callable[[list[Row]], None] = lambda _: None,
     ) -> None:
         self.rows: list[Row] = []
         self.diverged_at_step: int | None = None
@@ -48,6 +50,7 @@ class History(TrainerCallback):
         self._take_update = take_update
         self._mean_over_processes = mean_over_processes
         self._show = show
+        self._track = track
         self._rates: dict[str, float] = {}
         self._waiting: list[tuple[Row, Update]] = []
 
@@ -112,6 +115,11 @@ class History(TrainerCallback):
 
     def _append(self, rows: list[Row]) -> None:
         self.rows += rows
+        self._write(rows)
+        with self._clock.paused():
+            self._track(rows)
+
+    def _write(self, rows: list[Row]) -> None:
         if self._path is None:
             return
         try:

@@ -111,6 +111,8 @@ def show_plan(plan: Plan, console: Console, *, precision: str, resumed_at: int) 
         ("precision", f"{precision} on {layout.device.type}{_threads(layout)}{_precision_note(plan, precision)}"),
         ("output", str(plan.run)),
     ]
+    if recipe.tracking:
+        rows.append(("tracking", ", ".join(recipe.tracking)))
     if resumed_at:
         rows.append(("resumed", f"after update {resumed_at}, from the checkpoint of an interrupted run"))
     say_table(console, rows)

@@ -22,12 +22,12 @@ FINGERPRINTS = "data.json"
 def run_directory(recipe: Recipe, *, source: Path) -> Path:
     """Returns OUTPUT/RECIPE/SCHEDULE-OPTIMIZER-lrPEAK-seedN-HASH for `recipe`, read from the file `source`.
 
-    The hash is over everything in the recipe but its output and what is left empty, with paths taken relative to the
-    recipe's folder: the same recipe has the same name on another machine, and another recipe has another. Of plugins,
-    the content counts.
+    The hash is over everything in the recipe but its output, its tracking and what is left empty, with paths taken
+    relative to the recipe's folder: the same recipe has the same name on another machine, and another recipe has
+    another. Of plugins, the content counts.
     """
     content = recipe.to_dict()
-    content.pop("output")
+    del content["output"], content["tracking"]
     content["plugins"] = [hashlib.sha256(plugin.read_bytes()).hexdigest() for plugin in recipe.plugins]
     folder = source.resolve().parent
     text = json.dumps(_relative(content, folder), sort_keys=True)

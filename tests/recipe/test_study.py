@@ -85,6 +85,7 @@ def test_a_study_is_no_recipe_unless_it_is_taken_away(write):
         ({"grid": {"schedule": ["cosin"]}}, 'schedule.name: "cosin" is not one of'),
         ({"grid": {"training.sed": [1]}}, "training.sed: unknown key (did you mean seed?)"),
         ({"grid": {"name": ["a"]}}, "study.grid: name can't be varied"),
+        ({"grid": {"tracking": [["wandb"]]}}, "study.grid: tracking can't be varied"),
         ({"grid": {"training.seed": [1, 1]}}, "1 is given twice"),
         ({"grid": {"training.seed": [-1]}}, "-1 is not a seed"),
         ({"grid": {"training.seed": list(range(10_001))}}, "makes 10,001 runs, more than 10,000"),
