@@ -1,13 +1,24 @@
-"""Metrics of predicted against true classes, computed by scikit-learn."""
+"""Metrics of predicted against true classes, from the table that counts each pair of them."""
 
 from __future__ import annotations
 
 import math
-from typing import ClassVar
+from typing import Any, ClassVar
 
-from sklearn import metrics as scikit
+import numpy as np
 
 from finetune.metrics.base import Labels, Metric
+
+Tables = np.ndarray[Any, np.dtype[np.int64]]
+Values = np.ndarray[Any, np.dtype[np.float64]]
+RESAMPLES = 200
+
+
+def confusion_table(predictions: Labels, references: Labels) -> Tables:
+    """Returns how many of n examples are of each true (row) and predicted class (column), of those that occur."""
+    classes, numbers = np.unique(np.concatenate([references, predictions]), return_inverse=True)
+    true, predicted = numbers.reshape(2, -1)
+    return np.bincount(true * len(classes) + predicted, minlength=len(classes) ** 2).reshape(len(classes), -1)
 
 
 class Accuracy(Metric):
@@ -17,30 +28,64 @@ class Accuracy(Metric):
     formula: ClassVar[str] = "correct / all"
 
     def value(self, predictions: Labels, references: Labels) -> float:
-        return float(scikit.accuracy_score(references, predictions))
+        return float(np.mean(predictions == references))
 
     def standard_error(self, predictions: Labels, references: Labels) -> float:
         share = self.value(predictions, references)
         return math.sqrt(share * (1 - share) / len(references))
 
 
-class F1Macro(Metric):
+class TableMetric(Metric):
+    """A metric that the confusion table says; subclasses give it for many tables at once.
+
+    Its standard error is that of the bootstrap over examples (Efron 1979): the standard deviation over `RESAMPLES`
+    draws of n examples with replacement, from a generator of fixed seed, so that the same predictions always give the
+    same figure. The table of n examples so drawn is multinomial.
+    """
+
+    def of_tables(self, tables: Tables) -> Values:
+        """Returns the metric, of shape (…), of confusion tables of shape (…, classes, classes)."""
+        raise NotImplementedError
+
+    def value(self, predictions: Labels, references: Labels) -> float:
+        return float(self.of_tables(confusion_table(predictions, references)))
+
+    def standard_error(self, predictions: Labels, references: Labels) -> float:
+        table = confusion_table(predictions, references)
+        shares = table.ravel() / table.sum()
+        draws = np.random.default_rng(0).multinomial(table.sum(), shares, size=RESAMPLES)
+        return float(np.std(self.of_tables(draws.reshape(-1, *table.shape)), ddof=1))
+
+
+class F1Macro(TableMetric):
     """The unweighted mean over classes of F1 = 2TP / (2TP + FP + FN), over the classes that occur or are predicted."""
 
     metric_name: ClassVar[str] = "f1_macro"
     formula: ClassVar[str] = "mean over classes of 2TP / (2TP + FP + FN)"
 
-    def value(self, predictions: Labels, references: Labels) -> float:
-        return float(scikit.f1_score(references, predictions, average="macro", zero_division=0))
+    def of_tables(self, tables: Tables) -> Values:
+        right = np.diagonal(tables, axis1=-2, axis2=-1)
+        either = tables.sum(axis=-1) + tables.sum(axis=-2)
+        by_class = _divide(2 * right, either)
+        value: Values = np.mean(by_class, axis=-1, where=either > 0)
+        return value
 
 
-class MatthewsCorrelation(Metric):
+class MatthewsCorrelation(TableMetric):
     """The correlation of true and predicted classes, in [−1, 1]; 0 where either is constant (Matthews 1975)."""
 
     metric_name: ClassVar[str] = "matthews_correlation"
     formula: ClassVar[str] = "(c·s − Σ pₖtₖ) / √((s² − Σ pₖ²)(s² − Σ tₖ²)), Gorodkin 2004 for several classes"
 
-    def value(self, predictions: Labels, references: Labels) -> float:
-        if (references == references[0]).all():
-            return 0.0  # as scikit-learn has it, but without its warning
-        return float(scikit.matthews_corrcoef(references, predictions))
+    def of_tables(self, tables: Tables) -> Values:
+        true, predicted = tables.sum(axis=-1), tables.sum(axis=-2)
+        right, all_of_them = np.trace(tables, axis1=-2, axis2=-1), true.sum(axis=-1)
+        covariance = right * all_of_them - (predicted * true).sum(axis=-1)
+        variances = [all_of_them**2.0 - (counts**2).sum(axis=-1) for counts in (predicted, true)]
+        return _divide(covariance, np.sqrt(variances[0] * variances[1]))
+
+
+def _divide(above: Tables | Values, below: Tables | Values) -> Values:
+    """Returns the quotient, and 0 where `below` is 0."""
+    quotient: Values = np.divide(above, below, out=np.zeros(np.shape(above)), where=np.asarray(below) > 0)
+    return quotient

@@ -1,9 +1,12 @@
-"""Metrics against small tables worked on paper."""
+"""Metrics against small tables worked on paper, and scikit-learn's."""
 
 import math
 
 import numpy as np
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+from sklearn import metrics as scikit
 
 from finetune.errors import SettingError
 from finetune.metrics import METRICS, load_metric
@@ -24,6 +27,36 @@ EXPECTED = {
 @pytest.mark.parametrize(("name", "expected"), EXPECTED.items())
 def test_value_by_the_formula(name, expected):
     assert load_metric(name).value(np.array(PREDICTIONS), np.array(REFERENCES)) == pytest.approx(expected)
+
+
+SCIKIT = {
+    "accuracy": scikit.accuracy_score,
+    "f1_macro": lambda true, predicted: scikit.f1_score(true, predicted, average="macro", zero_division=0),
+    "matthews_correlation": scikit.matthews_corrcoef,
+}
+
+
+@pytest.mark.filterwarnings("ignore:A single label was found:UserWarning")
+@pytest.mark.parametrize("name", METRICS)
+@given(pairs=st.lists(st.tuples(st.integers(-1, 4), st.integers(-1, 4)), min_size=1, max_size=40))
+@example(pairs=[(7, 10**12)])
+def test_value_is_that_of_scikit_learn(name, pairs):
+    predictions, references = np.array(pairs).T
+    expected = SCIKIT[name](references, predictions)
+    assert load_metric(name).value(predictions, references) == pytest.approx(expected, abs=1e-12)
+
+
+@pytest.mark.parametrize("name", ["f1_macro", "matthews_correlation"])
+def test_the_standard_error_is_that_of_drawing_examples(name):
+    generator = np.random.default_rng(1)
+    references = generator.integers(3, size=400)
+    predictions = np.where(generator.random(400) < 0.7, references, generator.integers(3, size=400))
+    metric = load_metric(name)
+    draws = generator.integers(400, size=(2000, 400))
+    by_examples = np.std([metric.value(predictions[rows], references[rows]) for rows in draws])
+    # The error of a spread is 1/√(2 · 200) of it with 200 draws and 1/√(2 · 2000) with 2000: four of both allowed.
+    allowed = 4 * math.hypot(1 / math.sqrt(400), 1 / math.sqrt(4000))
+    assert metric.standard_error(predictions, references) == pytest.approx(by_examples, rel=allowed)
 
 
 @pytest.mark.parametrize(("name", "expected"), EXPECTED.items())
