@@ -64,11 +64,20 @@ def table_across(across: Sequence[AcrossContexts]) -> TextTable | None:
     )
 
 
+def _told_by(comparison: Comparison) -> list[str]:
+    """Returns the headings of what tells the contexts of a comparison apart."""
+    return [key.removesuffix(".name") for key in comparison.rows[0].telling]
+
+
+def _told(row: Row) -> list[str]:
+    return [_plain(value) for value in row.telling.values()]
+
+
 def _rows_table(comparison: Comparison) -> TextTable:
-    keys = list(comparison.rows[0].telling)
-    with_peaks = "optimizer.learning_rate" not in keys and len({row.peaks for row in comparison.rows}) > 1
+    told_by = _told_by(comparison)
+    with_peaks = "optimizer.learning_rate" not in told_by and len({row.peaks for row in comparison.rows}) > 1
     judged = f"{comparison.split} {comparison.metric}"
-    columns = ["schedule", *(key.removesuffix(".name") for key in keys), *(["peak"] if with_peaks else [])]
+    columns = ["schedule", *told_by, *(["peak"] if with_peaks else [])]
     figures = [
         "runs",
         judged,
@@ -80,7 +89,7 @@ def _rows_table(comparison: Comparison) -> TextTable:
     rows = [
         (
             row.label,
-            *(_plain(row.telling[key]) for key in keys),
+            *_told(row),
             *([", ".join(f"{peak:.3g}" for peak in row.peaks)] if with_peaks else []),
             _runs(row),
             *(_figures(comparison, row) if row.finished else [NOTHING] * (len(figures) - 1)),
@@ -127,28 +136,36 @@ def _row_notes(comparison: Comparison) -> Iterator[str]:
 
 
 def _differences_table(analysis: Analysis) -> TextTable:
+    comparison = analysis.comparison
     several = [contrast for contrast in analysis.contrasts if contrast.interval is not None]
+    rows_of = {row.name: row for row in comparison.rows}
+    pairs = [(rows_of[contrast.first], rows_of[contrast.second]) for contrast in several]
+    of_schedules = all(first.telling == second.telling for first, second in pairs)
     tested = [contrast for contrast in several if contrast.p_value is not None]
     with_bootstrap = any(contrast.bootstrap for contrast in several)
-    columns = ["difference", "seeds", "mean [95% interval]"]
+    labels = ["difference", *(_told_by(comparison) if of_schedules else [])]
+    columns = ["seeds", "mean [95% interval]"]
     columns += ["over examples too"] if with_bootstrap else []
     columns += ["p", "adjusted"] if tested else []
     rows = [
         (
-            f"{contrast.first} − {contrast.second}",
+            *(
+                [f"{first.label} − {second.label}", *_told(first)]
+                if of_schedules
+                else [f"{first.name} − {second.name}"]
+            ),
             str(len(contrast.seeds)),
             _bounds(contrast.interval, "+.4f"),
             *([_interval(contrast.bootstrap, "+.4f")] if with_bootstrap else []),
             *([_p(contrast.p_value), _p(contrast.adjusted)] if tested else []),
             contrast.verdict,
         )
-        for contrast in several
+        for contrast, (first, second) in zip(several, pairs, strict=True)
     ]
-    comparison = analysis.comparison
     return TextTable(
         title=f"Differences in {comparison.split} {comparison.metric}, paired by seed",
-        columns=(*columns, "verdict"),
-        labels=1,
+        columns=(*labels, *columns, "verdict"),
+        labels=len(labels),
         rows=tuple(rows),
         notes=tuple(_difference_notes(analysis, tested, with_bootstrap=with_bootstrap)),
     )
@@ -174,28 +191,32 @@ def _claims_table(analysis: Analysis) -> TextTable:
         if key != "score" and any(measures[key].value for measures in analysis.measures.values())
     ]
     rows = [
-        (row.name, *(_measured(analysis.measures[row.name][key], MEASURES[key].form) for key in keys))
+        (row.label, *_told(row), *(_measured(analysis.measures[row.name][key], MEASURES[key].form) for key in keys))
         for row in analysis.comparison.rows
     ]
+    told_by = _told_by(analysis.comparison)
     notes = [f"{_heading(key)}: {MEASURES[key].meaning}." for key in keys]
     return TextTable(
         title="Measured besides the score: mean ± half of its 95% interval, of the finished runs",
-        columns=("schedule", *map(_heading, keys)),
-        labels=1,
+        columns=("schedule", *told_by, *map(_heading, keys)),
+        labels=1 + len(told_by),
         rows=tuple(rows),
         notes=(*notes, *_claim_notes(analysis, keys)),
     )
 
 
 def _claim_notes(analysis: Analysis, keys: Sequence[str]) -> Iterator[str]:
-    """Yields each note on a figure once, with the rows that it is of."""
-    noted: dict[str, list[str]] = {}
-    for name, measures in analysis.measures.items():
-        for key in keys:
+    """Yields each note on figures once, with the measures and the rows that it is of."""
+    noted: dict[tuple[str, str], list[str]] = {}
+    for key in keys:
+        rows_by_note: dict[str, list[str]] = {}
+        for name, measures in analysis.measures.items():
             if measures[key].note:
-                noted.setdefault(f"{_heading(key)}: {measures[key].note}", []).append(name)
-    for note, names in noted.items():
-        yield f"{note}." if len(names) == len(analysis.measures) else f"{note} ({'; '.join(names)})."
+                rows_by_note.setdefault(measures[key].note, []).append(name)
+        for note, names in rows_by_note.items():
+            whose = "" if len(names) == len(analysis.measures) else f" ({'; '.join(names)})"
+            noted.setdefault((note, whose), []).append(MEASURES[key].title)
+    yield from (f"{', '.join(titles)}: {note}{whose}." for (note, whose), titles in noted.items())
 
 
 def _heading(key: str) -> str:
