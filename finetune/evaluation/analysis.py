@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from finetune.errors import SettingError, did_you_mean
@@ -72,6 +72,11 @@ class Analysis:
         """The conclusion in words, context by context."""
         return tuple(sentence for finding in self.findings for sentence in finding.sentences)
 
+    @property
+    def cautions(self) -> tuple[str, ...]:
+        """What the rows do not share or can't show, and how far the choice of their peak rates can be trusted."""
+        return (*self.comparison.cautions, *_cautions_of_tuning(self.comparison, self.tried))
+
 
 @dataclass(frozen=True)
 class Analyses:
@@ -104,6 +109,20 @@ def _check_reference(reference: str | None, comparisons: Sequence[Comparison]) -
             "reference",
             f"{reference} is none of the schedules, {', '.join(labels)}{did_you_mean(reference, labels)}",
         )
+
+
+def _cautions_of_tuning(comparison: Comparison, tried: Mapping[str, Sequence[PeakPoint]]) -> Iterator[str]:
+    """Yields where a better peak rate may lie beyond those tried, and where one seed alone chose it."""
+    tuned = {
+        row.name: tried[row.name]
+        for row in comparison.rows
+        if len({point.peak for point in tried[row.name]}) > 1 and row.records[0].study and row.records[0].study.tuned
+    }
+    at_edge = [name for name, points in tuned.items() if any(point.chosen for point in (points[0], points[-1]))]
+    if at_edge:
+        yield f"Of the peak rates tried, the one at the edge was best; a better may lie beyond: {'; '.join(at_edge)}."
+    if any(len({point.seed for point in points}) == 1 for points in tuned.values()):
+        yield "Peak rates were chosen by one run each, so that the choice may be luck: give tuning several seeds."
 
 
 def _question(comparison: Comparison, asked: Question) -> Question:

@@ -109,7 +109,7 @@ def _section(analysis: Analysis) -> Iterator[str]:
     comparison = analysis.comparison
     yield f"## {_escaped(comparison.name)}: {comparison.split} {_escaped(comparison.metric)}"
     yield ""
-    yield from (f"- {_escaped(sentence)}" for sentence in [*analysis.conclusion, *comparison.cautions])
+    yield from (f"- {_escaped(sentence)}" for sentence in [*analysis.conclusion, *analysis.cautions])
     for table in tables_of(analysis):
         yield from _markdown_table(table)
 

@@ -30,7 +30,7 @@ def _print_analysis(analysis: Analysis, console: Console) -> None:
     comparison = analysis.comparison
     _say(console, [f"{comparison.name}: {comparison.split} {comparison.metric}", ""])
     points = Table.grid(padding=(0, 1))
-    for sentence in [*analysis.conclusion, *comparison.cautions]:
+    for sentence in [*analysis.conclusion, *analysis.cautions]:
         points.add_row("•", Text(sentence))
     console.print(points, highlight=False)
     for table in tables_of(analysis):

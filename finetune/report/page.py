@@ -96,7 +96,7 @@ def _section(view: View) -> Section:
         title=f"{comparison.name}: {view.judged}",
         asked=tuple(_asked(view)),
         conclusions=tuple(_conclusions(view)),
-        cautions=comparison.cautions,
+        cautions=view.analysis.cautions,
         figures={figure.name: figure for figure in figures_of(view)},
         differences=differences(view),
         measures=measures(view),

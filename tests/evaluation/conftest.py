@@ -234,3 +234,32 @@ def printed():
         return out.getvalue()
 
     return printed
+
+
+@pytest.fixture
+def tried(make_record):
+    """A function that makes tuning runs: {(peak, seed): best accuracy on validation, None for one that diverged}."""
+
+    def tried(scores, schedule="cosine", optimizer="adamw", **study):
+        return [
+            make_record(
+                schedule,
+                best=score or 0.0,
+                diverged=score is None,
+                seed=seed,
+                splits=("validation",),
+                changes={"optimizer": {"name": optimizer, "learning_rate": peak}},
+                study={"role": "tuning", **study},
+            )
+            for (peak, seed), score in scores.items()
+        ]
+
+    return tried
+
+
+@pytest.fixture
+def final(make_record):
+    """A function that makes the one final run of a study's setting, at a peak of 1e-4."""
+    return lambda schedule="cosine", optimizer="adamw": make_record(
+        schedule, seed=10, changes={"optimizer": {"name": optimizer, "learning_rate": 1e-4}}, study={}
+    )

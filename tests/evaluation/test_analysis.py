@@ -219,6 +219,25 @@ def test_tuning_runs_alone_are_refused(study, analysed):
         analysed(study({"cosine": FLAT}, study={"role": "tuning"}))
 
 
+AT_EDGE = "Of the peak rates tried, the one at the edge was best; a better may lie beyond: cosine."
+BY_LUCK = "Peak rates were chosen by one run each, so that the choice may be luck: give tuning several seeds."
+
+
+@pytest.mark.parametrize(
+    ("peaks", "seeds", "cautions"),
+    [
+        ((1e-5, 1e-4, 1e-3), (0, 1), set()),
+        ((1e-5, 1e-4, 1e-3), (0,), {BY_LUCK}),
+        ((1e-4, 1e-3), (0, 1), {AT_EDGE}),
+        ((1e-5, 1e-4), (0,), {AT_EDGE, BY_LUCK}),
+        ((1e-4,), (0,), set()),
+    ],
+)
+def test_how_far_a_choice_of_peak_rates_can_be_trusted_is_said(final, tried, analysed, peaks, seeds, cautions):
+    analysis = analysed([final(), *tried({(peak, seed): 0.7 for peak in peaks for seed in seeds})])
+    assert {AT_EDGE, BY_LUCK} & set(analysis.cautions) == cautions
+
+
 def with_other_test_split(record):
     identity = record.identity
     other = identity.data["test"].model_copy(update={"fingerprint": "another"})

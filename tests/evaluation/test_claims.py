@@ -128,35 +128,6 @@ def test_one_evaluation_has_no_area(runs, measured):
     assert (area.value, area.note) == (None, "fewer than two evaluations")
 
 
-@pytest.fixture
-def tried(make_record):
-    """A function that makes tuning runs: {(peak, seed): best accuracy on validation, None for one that diverged}."""
-
-    def tried(scores, schedule="cosine", optimizer="adamw", **study):
-        return [
-            make_record(
-                schedule,
-                best=score or 0.0,
-                diverged=score is None,
-                seed=seed,
-                splits=("validation",),
-                changes={"optimizer": {"name": optimizer, "learning_rate": peak}},
-                study={"role": "tuning", **study},
-            )
-            for (peak, seed), score in scores.items()
-        ]
-
-    return tried
-
-
-@pytest.fixture
-def final(make_record):
-    """A function that makes the one final run of a study's setting, at a peak of 1e-4."""
-    return lambda schedule="cosine", optimizer="adamw": make_record(
-        schedule, seed=10, changes={"optimizer": {"name": optimizer, "learning_rate": 1e-4}}, study={}
-    )
-
-
 # Seed by seed, the best less the worst: 0.8 − 0.7 and 0.8 − 0.5.
 PEAKS = {(1e-4, 0): 0.8, (3e-4, 0): 0.7, (1e-4, 1): 0.8, (3e-4, 1): 0.5}
 
