@@ -143,9 +143,9 @@ def _power(size: float, seeds: int, level: float) -> float:
 
     degrees, shift = seeds - 1, size * math.sqrt(seeds)
     critical = _t_quantile((1 + level) / 2, degrees)
-    above, below = special.nctdtr(degrees, shift, critical), special.nctdtr(degrees, shift, -critical)
-    # Far out, the lower tail underflows to NaN; it is nothing there.
-    return 1 - float(above) + (float(below) if math.isfinite(below) else 0.0)
+    # Far below its centre, the distribution's function is NaN where it underflows; it is nothing there.
+    within, below = np.nan_to_num(special.nctdtr(degrees, shift, [critical, -critical]))
+    return float(1 - within + below)
 
 
 def bootstrap_interval(

@@ -3,61 +3,35 @@
     .venv/bin/python scripts/bench/throughput.py recipes/minilm_reviews.yaml --updates 60 --rounds 5
 
 Each round trains the two one after the other in this process, from the same weights, and gives their ratio; the
-figures written are medians over rounds. The hand-written loop is the leanest there is: bf16 autocast where the recipe's
-precision is, fused AdamW, gradient clipping, the same padded batches in the same order, no logging and no evaluation.
+figures written are medians over rounds. The other one is that of hand_written.py, without evaluations.
 """
 
 import argparse
 import json
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
+from hand_written import device, train
 from rich.console import Console
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-
 from finetune.evaluation.record import read_history
-from finetune.recipe import load_recipe
-from finetune.training.batches import LengthGroupedBatches, TrainingLoader
+from finetune.recipe import Recipe, load_recipe
+from finetune.training import fine_tune, run_directory
 from finetune.training.environment import describe_processor
-from finetune.training.fine_tuning import fine_tune
-from finetune.training.material import encode, pretrained_model, read_data
-from finetune.training.precision import resolve_precision
-from finetune.training.run_directory import run_directory
+from finetune.training.material import Library
 
 WARMUP_UPDATES = 10
 
 
-def by_hand(recipe, material, *, updates: int) -> Iterator[float]:
+def by_hand(recipe: Recipe, library: Library, *, updates: int) -> Iterator[float]:
     """Yields the time at which each update of the hand-written loop is done."""
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    source = pretrained_model(recipe)
-    seed = recipe.training.seed
-    model = recipe.task.load_model(source, classes=material.classes, tokenizer=material.tokenizer, seed=seed).model.to(
-        device
-    )
-    train = material.splits["train"]
-    batches = LengthGroupedBatches(train.lengths, batch_size=recipe.training.batch_size, seed=seed)
-    loader = TrainingLoader(
-        train, batches, recipe.task.collator(material.tokenizer), workers=0, pin_memory=device.type == "cuda"
-    )
-    precision = resolve_precision(recipe.training.precision, device)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=recipe.optimizer.learning_rate, fused=True)
-    model.train()
-    for step, batch in zip(range(updates), loader, strict=False):
-        inputs = {name: tensor.to(device) for name, tensor in batch.items()}
-        with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
-            loss = model(**inputs).loss
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.training.gradient_clipping)
-        optimizer.step()
-        optimizer.zero_grad()
-        if device.type == "cuda" and step + 1 in {WARMUP_UPDATES, updates}:
+    model = library.model(recipe).model.to(device())
+    for made in train(model, recipe, library, updates=updates):
+        if torch.cuda.is_available() and made in {WARMUP_UPDATES, updates}:
             torch.cuda.synchronize()
         yield time.perf_counter()
 
@@ -94,12 +68,12 @@ def main() -> None:
     parser.add_argument("--write", type=Path, default=Path(__file__).with_name("throughput.json"))
     arguments = parser.parse_args()
     recipe = load_recipe(arguments.recipe, arguments.overrides)
-    material = encode(recipe, read_data(recipe))
+    library = Library()
     batch_size = recipe.training.batch_size
     rounds = []
     for number in range(arguments.rounds):
         loops = {
-            "by_hand": lambda: by_hand(recipe, material, updates=arguments.updates),
+            "by_hand": lambda: by_hand(recipe, library, updates=arguments.updates),
             "by_us": lambda: by_us(arguments.recipe, arguments.overrides, updates=arguments.updates),
         }
         # What goes first warms the machine for what follows, so they take turns.

@@ -123,7 +123,7 @@ def test_the_seeds_needed_are_those_of_the_published_tables(size, seeds):
     assert seeds_needed(spread_of_one, effect=size) == seeds
 
 
-@pytest.mark.parametrize("size", [0.2, 0.35, 0.6, 1.0, 1.7, 3.0])
+@pytest.mark.parametrize("size", [0.2, 0.35, 0.6, 1.0, 1.5, 1.7, 3.0])
 @pytest.mark.parametrize("tests", [1, 5, 15])
 def test_the_seeds_needed_are_the_first_with_the_power_that_statsmodels_gives(size, tests):
     spread_of_one = np.array([-1.0, 1.0]) / np.sqrt(2)
