@@ -109,12 +109,13 @@ def compare(
     csv: Annotated[Path | None, typer.Option(help="Write a row per run.")] = None,
     parquet: Annotated[Path | None, typer.Option(help="Write a row per run.")] = None,
     markdown: Annotated[Path | None, typer.Option(help="Write what the terminal shows.")] = None,
+    figures: Annotated[Path | None, typer.Option(help="Write the report's figures as SVG into this folder.")] = None,
 ) -> None:
     """Say what recorded runs show, and its limits; what is asked of them is what their study declared, unless given."""
     from finetune.cli.comparison import Outputs, show_comparison
     from finetune.evaluation.analysis import Question
 
-    outputs = Outputs(html=html, csv=csv, parquet=parquet, markdown=markdown)
+    outputs = Outputs(html=html, csv=csv, parquet=parquet, markdown=markdown, figures=figures)
     show_comparison(runs, Question(reference, equivalence, target), outputs)
 
 

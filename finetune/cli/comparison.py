@@ -8,6 +8,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from finetune.errors import SettingError
 from finetune.evaluation.analysis import Analyses, Question, analyse
 from finetune.evaluation.exports import check_output, write_csv, write_markdown, write_parquet
 from finetune.evaluation.runs import read_runs
@@ -16,12 +17,13 @@ from finetune.evaluation.terminal import print_analyses
 
 @dataclass(frozen=True)
 class Outputs:
-    """The files to write; None: not asked for."""
+    """The files to write, and the folder for the report's figures; None: not asked for."""
 
     html: Path | None = None
     csv: Path | None = None
     parquet: Path | None = None
     markdown: Path | None = None
+    figures: Path | None = None
 
     def check(self) -> None:
         """Raises SettingError for a path that doesn't fit its format."""
@@ -29,13 +31,19 @@ class Outputs:
             path = getattr(self, option)
             if path is not None:
                 check_output(option, path, *suffixes)
+        if self.figures is not None and self.figures.is_file():
+            raise SettingError("figures", f"{self.figures} is a file; give a folder, into which each figure is written")
 
-    def writers(self) -> Iterator[tuple[Path, Callable[[Analyses, Path], None]]]:
+    def writers(self) -> Iterator[tuple[Path, Callable[[Analyses, Path], object]]]:
         """Yields each file that was asked for, with what writes it."""
         if self.html is not None:
             from finetune.report import write_report
 
             yield self.html, write_report
+        if self.figures is not None:
+            from finetune.report import write_figures
+
+            yield self.figures, write_figures
         for path, write in ((self.csv, write_csv), (self.parquet, write_parquet), (self.markdown, write_markdown)):
             if path is not None:
                 yield path, write

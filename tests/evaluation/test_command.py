@@ -59,6 +59,13 @@ def test_every_file_that_is_asked_for_is_written(recorded, tmp_path, capsys):
     assert capsys.readouterr().out.count(": written") == 3
 
 
+def test_the_figures_of_the_report_are_written_into_a_folder(recorded, tmp_path, capsys):
+    compare(recorded, "--figures", tmp_path / "figures")
+    names = {path.name for path in (tmp_path / "figures").iterdir()}
+    assert {"scores.svg", "differences.svg"} <= names
+    assert f"{tmp_path / 'figures'}: written" in capsys.readouterr().out
+
+
 def test_what_is_asked_can_be_given(recorded, capsys):
     compare(recorded, "--reference", "cosine", "--equivalence", "0.03", "--target", "0.8")
     out = " ".join(capsys.readouterr().out.split())
@@ -70,6 +77,7 @@ def test_what_is_asked_can_be_given(recorded, capsys):
     [
         (("--html", "report.pdf"), "html: report.pdf doesn't end in .html or .htm"),
         (("--csv", "."), "csv: . doesn't end in .csv"),
+        (("--figures", __file__), "is a file; give a folder"),
         (("--equivalence", "0"), "equivalence: 0 must be above 0"),
         (("--target", "nan"), "target: nan must be above 0"),
         (("--reference", "cosin"), "reference: cosin is none of the schedules, cosine, step (did you mean cosine?)"),
