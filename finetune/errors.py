@@ -8,9 +8,14 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 
+from finetune.untrusted import presentable
+
 
 class FinetuneError(Exception):
-    """Base of every error that a change of input, rather than of code, can mend."""
+    """Base of every error that a change of input, rather than of code, can mend; its message is `presentable`."""
+
+    def __init__(self, *arguments: object) -> None:
+        super().__init__(*(presentable(each) if isinstance(each, str) else each for each in arguments))
 
 
 class SettingError(FinetuneError, ValueError):
@@ -18,8 +23,8 @@ class SettingError(FinetuneError, ValueError):
 
     def __init__(self, field: str, problem: str) -> None:
         super().__init__(field, problem)  # both in args, so that pickle can carry it between processes
-        self.field = field
-        self.problem = problem
+        self.field: str = self.args[0]
+        self.problem: str = self.args[1]
 
     def __str__(self) -> str:
         return f"{self.field}: {self.problem}" if self.field else self.problem

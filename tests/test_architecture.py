@@ -14,7 +14,8 @@ PACKAGE = Path(finetune.__file__).parent
 
 # Each part, and the parts it may import. Nothing imports cli but run; nothing imports run.
 ARROWS = {
-    "errors": set(),
+    "untrusted": set(),
+    "errors": {"untrusted"},
     "schedules": {"errors"},
     "figures": {"errors"},
     "optimizers": {"errors"},
@@ -22,11 +23,11 @@ ARROWS = {
     "data": {"errors"},
     "tasks": {"errors"},
     "recipe": {"errors", "schedules", "optimizers", "metrics", "tasks"},
-    "evaluation": {"errors"},
-    "report": {"errors", "evaluation", "figures"},
-    "training": {"errors", "schedules", "optimizers", "metrics", "data", "tasks", "recipe", "evaluation"},
-    "study": {"errors", "recipe", "evaluation", "training"},
-    "cli": {"errors", "schedules", "figures", "report", "recipe", "training", "evaluation", "study"},
+    "evaluation": {"errors", "untrusted"},
+    "report": {"errors", "untrusted", "evaluation", "figures"},
+    "training": {"errors", "untrusted", "schedules", "optimizers", "metrics", "data", "tasks", "recipe", "evaluation"},
+    "study": {"errors", "untrusted", "recipe", "evaluation", "training"},
+    "cli": {"errors", "untrusted", "schedules", "figures", "report", "recipe", "training", "evaluation", "study"},
     "run": {"cli"},
 }
 

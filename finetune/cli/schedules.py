@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from finetune.errors import RecordError, SettingError
+from finetune.untrusted import visible
 
 if TYPE_CHECKING:
     from finetune.figures import Curve
@@ -181,9 +182,10 @@ def refine(
         exponent = 2.0 if record.recipe["optimizer"]["name"] == "sgd" else 1.0
     factors = refined_factors(norms, smoothing=smoothing, exponent=exponent)
     schedule = fitted(factors.tolist(), tolerance=tolerance)
+    made_under = _in_a_comment(str(record.schedule.settings["name"]))
     text = "\n".join(
         [
-            f"# Fitted to the {len(norms)} gradient norms of {run.name}, made under {record.schedule.settings['name']}",
+            f"# Fitted to the {len(norms)} gradient norms of {_in_a_comment(run.name)}, made under {made_under}",
             f"# (Defazio et al. 2023, arXiv 2310.07831; smoothing {smoothing}, exponent {exponent:g}).",
             "# It says which shape would have suited that run: try it beside others before trusting it.",
             yaml.safe_dump({"schedule": schedule.to_dict()}, sort_keys=False, default_flow_style=None, width=100),
@@ -194,6 +196,10 @@ def refine(
         return
     write_atomically(output, lambda path: path.write_text(text, encoding="utf-8"))
     typer.echo(f"written to {output}: {len(schedule.points)} points; use it as base: {output.name}")
+
+
+def _in_a_comment(text: str) -> str:
+    return visible(" ".join(text.split()))
 
 
 def _shown(default: Any) -> str:

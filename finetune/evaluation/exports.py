@@ -14,6 +14,7 @@ from finetune.evaluation.comparison import Comparison, Row
 from finetune.evaluation.record import write_atomically
 from finetune.evaluation.runs import RecordedRun
 from finetune.evaluation.tables import TextTable, table_across, tables_of
+from finetune.untrusted import visible
 
 
 def check_output(option: str, path: Path, *suffixes: str) -> None:
@@ -133,4 +134,4 @@ _MARKUP: Mapping[int, str] = str.maketrans(
 
 
 def _escaped(text: str) -> str:
-    return text.translate(_MARKUP)
+    return visible(text).translate(_MARKUP)

@@ -11,6 +11,7 @@ from rich.text import Text
 
 from finetune.evaluation.analysis import Analyses, Analysis
 from finetune.evaluation.tables import TextTable, table_across, tables_of
+from finetune.untrusted import visible
 
 _UNLIMITED = 10_000
 
@@ -31,7 +32,7 @@ def _print_analysis(analysis: Analysis, console: Console) -> None:
     _say(console, [f"{comparison.name}: {comparison.split} {comparison.metric}", ""])
     points = Table.grid(padding=(0, 1))
     for sentence in [*analysis.conclusion, *analysis.cautions]:
-        points.add_row("•", Text(sentence))
+        points.add_row("•", _text(sentence))
     console.print(points, highlight=False)
     for table in tables_of(analysis):
         _print_table(table, console)
@@ -42,9 +43,9 @@ def _print_table(table: TextTable, console: Console) -> None:
     shown = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
     for number, column in enumerate(table.columns):
         right = number >= table.labels and column != "verdict"
-        shown.add_column(column, justify="right" if right else "left", no_wrap=True)
+        shown.add_column(_text(column), justify="right" if right else "left", no_wrap=True)
     for row in table.rows:
-        shown.add_row(*row)
+        shown.add_row(*map(_text, row))
     shown.width = console.measure(shown, options=console.options.update(max_width=_UNLIMITED)).maximum
     _say(console, ["", *([f"{table.title}:"] if table.title else [])])
     console.print(shown, crop=False)
@@ -53,4 +54,9 @@ def _print_table(table: TextTable, console: Console) -> None:
 
 def _say(console: Console, lines: Iterable[str]) -> None:
     for line in lines:
-        console.print(line, markup=False, highlight=False)
+        console.print(_text(line), highlight=False)
+
+
+def _text(words: str) -> Text:
+    """Returns `words` as they stand: nothing that a stranger wrote in a record is markup, or commands the terminal."""
+    return Text(visible(words))

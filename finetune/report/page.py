@@ -26,6 +26,7 @@ from finetune.report.pictures import figures_of
 from finetune.report.provenance import Facts, facts, recipe, settings
 from finetune.report.tables import Table, across_contexts, differences, measures
 from finetune.report.view import View, keys_of
+from finetune.untrusted import visible
 
 MOST_LINES = 45
 
@@ -60,6 +61,7 @@ def render(analyses: Analyses) -> str:
     environment = Environment(
         loader=PackageLoader("finetune.report", "."),
         autoescape=True,
+        finalize=lambda value: visible(value) if type(value) is str else value,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,

@@ -6,6 +6,8 @@ from collections.abc import Iterable, Sequence
 
 from markupsafe import Markup, escape
 
+from finetune.untrusted import visible
+
 Place = tuple[float, float]
 
 _ARM = ((-0.4, -0.4), (-0.4, -1.3), (0.4, -1.3), (0.4, -0.4))
@@ -28,7 +30,7 @@ def tag(name: str, *children: Markup | str, **attributes: object) -> Markup:
         for key, value in attributes.items()
         if value is not None
     ]
-    inside = Markup().join(children)
+    inside = Markup().join(child if isinstance(child, Markup) else visible(child) for child in children)
     start = f"<{name}{''.join(parts)}"
     return Markup(f"{start}>{inside}</{name}>" if inside else f"{start}/>")  # noqa: S704 - all parts are escaped
 
@@ -88,4 +90,4 @@ def _path(places: Sequence[Place]) -> str:
 
 
 def _text(value: object) -> str:
-    return f"{value:.1f}".removesuffix(".0") if isinstance(value, float) else str(value)
+    return f"{value:.1f}".removesuffix(".0") if isinstance(value, float) else visible(str(value))

@@ -16,6 +16,7 @@ from finetune.evaluation.record import MODEL, RECORD, StudyPart, read_record, wr
 from finetune.recipe import Recipe, Setting, Study, for_tuning, with_peak, with_seed
 from finetune.training import fine_tune, is_main_process, run_directory
 from finetune.training.material import Library
+from finetune.untrusted import presentable
 
 Status = Literal["finished", "diverged", "failed"]
 
@@ -112,7 +113,7 @@ def perform(job: Job, *, source: Path, library: Library, keep_model: bool, catch
     except Exception as error:
         if not catch:
             raise
-        return Done(job, "failed", problem=f"{type(error).__name__}: {error}")
+        return Done(job, "failed", problem=presentable(f"{type(error).__name__}: {error}"))
     finally:
         gc.collect()  # a trainer refers to itself, and would keep its model in memory beside the next
     if found and record.study != job.part and is_main_process():

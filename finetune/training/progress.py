@@ -9,12 +9,14 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from finetune.untrusted import presentable
+
 PLAIN_LINES = 10
 
 
 def say(console: Console, text: str = "") -> None:
-    """Prints one line of plain text, neither wrapped nor coloured by its content."""
-    console.print(text, markup=False, highlight=False, soft_wrap=True)
+    """Prints one line of plain text, neither wrapped nor coloured by its content, which is made presentable."""
+    console.print(presentable(text), markup=False, emoji=False, highlight=False, soft_wrap=True)
 
 
 def say_table(console: Console, rows: Iterable[tuple[str, str]]) -> None:
