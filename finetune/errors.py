@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import islice
 
 from finetune.untrusted import presentable
 
@@ -101,4 +102,11 @@ def did_you_mean(word: str, choices: Collection[str]) -> str:
     if not near:
         return ""
     original = next(choice for choice in choices if choice.casefold() == near[0])
-    return f" (did you mean {original}?)"
+    return f" (did you mean {listed([original])}?)"
+
+
+def listed(names: Collection[str], *, most: int = 20) -> str:
+    """Returns the first `most` of `names`, long ones cut, those that print badly in quotes."""
+    shown = [name if len(name) <= 40 else f"{name[:40]}…" for name in islice(names, most)]
+    plain = [name if name and name.isprintable() and name == name.strip() else repr(name) for name in shown]
+    return ", ".join(plain) + (f" and {len(names) - most:,} more" if len(names) > most else "")

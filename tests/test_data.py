@@ -129,13 +129,13 @@ def test_an_unknown_kind_lists_the_known_ones(tmp_path):
 @pytest.mark.parametrize(
     ("name", "content", "reason"),
     [
-        ("data.csv", b"sentence,label\na\n", "as csv: CSV parse error: Expected 2 columns, got 1"),
-        ("data.csv", b"", "as csv: Empty CSV file"),
-        ("data.csv", b"sentence,label\ncaf\xe9,1\n", 'as csv: column "sentence" is not UTF-8 text'),
+        ("data.csv", b"sentence,label\na\n", "as csv: CSV parse error: Row #2: Expected 2 columns, got 1"),
+        ("data.csv", b"", "as csv: it is empty"),
+        ("data.csv", b"sentence,label\ncaf\xe9,1\n", "as csv: the byte 0xe9 in line 2 isn't UTF-8 text"),
         ("data.json", b'[{"sentence": "a"},', "as json: Expecting value: line 1 column 20"),
         ("data.json", b'[{"sentence": "a"}, 3]', "as json: row 2 is 3, not an object"),
         ("data.jsonl", b'{"sentence": "a"}\n{"sentence":\n', "as jsonl: Expecting value: line 3 column 1"),
-        ("data.jsonl", b'{"sentence": "caf\xe9"}\n', "as jsonl: 'utf-8' codec can't decode"),
+        ("data.jsonl", b'{"sentence": "caf\xe9"}\n', "as jsonl: the byte 0xe9 in line 1 isn't UTF-8 text"),
         ("data.jsonl", b'{"label": "a"}\n{"label": 1}\n', 'as jsonl: the values of "label" are of several types'),
         ("data.parquet", b"PAR1", "as parquet: "),
     ],
@@ -150,7 +150,7 @@ def test_a_broken_file_is_named_with_the_reason(tmp_path, name, content, reason)
 
 def test_repeated_column_names_are_refused(tmp_path):
     (tmp_path / "data.csv").write_text("label,sentence,label\n1,a,2\n")
-    with pytest.raises(DataError, match=r"data\.csv: column names are repeated: label, sentence, label"):
+    with pytest.raises(DataError, match=r"data\.csv: column names are repeated: label$"):
         read_file(tmp_path / "data.csv")
 
 

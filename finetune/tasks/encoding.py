@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from finetune.errors import DataError
+
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
@@ -42,6 +44,15 @@ class EncodedSplit(torch.utils.data.Dataset[dict[str, Any]]):
     def lengths(self) -> Integers:
         """Tokens of each example."""
         return np.diff(self.offsets)
+
+    def require_tokens(self, split: str) -> None:
+        """Raises DataError where an example of `split`, as this split is called, has no token."""
+        without = np.flatnonzero(self.lengths == 0)
+        if len(without):
+            raise DataError(
+                f"the tokenizer makes no token of {len(without):,} of the {len(self):,} texts of the {split} split, "
+                f"the first of them row {self.rows[without[0]] + 1:,}: fill or remove them"
+            )
 
     def sorted_by_length(self) -> EncodedSplit:
         """Returns the same examples, longest first, so that batches in order are padded little."""

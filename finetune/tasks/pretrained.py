@@ -98,10 +98,11 @@ def load_tokenizer(source: Pretrained, *, max_length: int) -> PreTrainedTokenize
     # Where the files are missing, transformers 5 returns a tokenizer of nothing but special tokens.
     if set(tokenizer.get_vocab()) <= set(tokenizer.all_special_tokens):
         raise ModelError(f"{source.location}: holds no vocabulary; is its tokenizer.json missing?")
-    embedded = getattr(config, "vocab_size", None) or len(tokenizer)
-    if len(tokenizer) > embedded:
+    tokens = max(tokenizer.get_vocab().values()) + 1  # more than there are names where numbers are left out
+    embedded = getattr(config, "vocab_size", None) or tokens
+    if tokens > embedded:
         raise ModelError(
-            f"{source.location}: its tokenizer has {len(tokenizer):,} tokens, but its model only {embedded:,}; "
+            f"{source.location}: its tokenizer has {tokens:,} tokens, but its model only {embedded:,}; "
             "they don't belong together"
         )
     longest = min(tokenizer.model_max_length, getattr(config, "max_position_embeddings", None) or max_length)

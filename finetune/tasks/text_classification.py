@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from finetune.errors import DataError, SettingError, did_you_mean
+from finetune.errors import DataError, SettingError, did_you_mean, listed
+from finetune.tasks.class_names import check_names
 
 if TYPE_CHECKING:
     import numpy as np
@@ -16,6 +18,9 @@ if TYPE_CHECKING:
 
     from finetune.tasks.encoding import EncodedSplit, Padding
     from finetune.tasks.pretrained import LoadedModel, Pretrained
+
+MANY_CLASSES = 1000
+"""From here on a class must have two examples on average: a number or a name in every row is no class."""
 
 
 @dataclass(frozen=True)
@@ -53,8 +58,8 @@ class TextClassification:
 
         The names are those of the train split's label column (a ClassLabel feature), else its values, sorted. A
         ClassLabel of another split is matched by name, whatever its order. Raises DataError for a missing column, an
-        empty split, an empty cell, texts that aren't text, labels that aren't classes, a single class, and a label that
-        is none of the classes.
+        empty split, an empty cell, texts that aren't text, labels that aren't classes, a single class, a class for
+        almost every row, class names that are no names or look alike, and a label that is none of the classes.
         """
         for split, dataset in splits.items():
             _check_columns(split, dataset, self.columns)
@@ -68,6 +73,12 @@ class TextClassification:
                 labels=_numbers(split, self.label, labels[split], list(classes)),
             )
         return tuple(classes.values()), examples
+
+    def cautions(self, splits: Mapping[str, LabelledTexts], classes: Sequence[str]) -> list[str]:
+        """Returns what is wrong with the examples of `read` but isn't refused: leaks, repetitions, blank texts."""
+        from finetune.tasks.cautions import find_cautions
+
+        return find_cautions(splits, classes)
 
     def encode(self, examples: LabelledTexts, tokenizer: PreTrainedTokenizerBase) -> EncodedSplit:
         """Returns the examples tokenised and cut to `max_length`."""
@@ -153,7 +164,7 @@ def _check_columns(split: str, dataset: Dataset, columns: Sequence[str]) -> None
         if column not in dataset.column_names:
             raise DataError(
                 f'the {split} split has no column "{column}"; it has '
-                f"{', '.join(dataset.column_names)}{did_you_mean(column, dataset.column_names)}"
+                f"{listed(dataset.column_names)}{did_you_mean(column, dataset.column_names)}"
             )
 
 
@@ -184,7 +195,10 @@ def _kind(dataset: Dataset, column: str) -> str:
 def _texts(split: str, dataset: Dataset, column: str) -> list[str]:
     values = _values(split, dataset, column)
     if _kind(dataset, column) not in {"string", "large_string"}:
-        raise DataError(f'column "{column}" of the {split} split holds {_kind(dataset, column)}, not text')
+        raise DataError(
+            f'column "{column}" of the {split} split holds {_kind(dataset, column)}, not text; name the '
+            "column of texts, or write them as strings"
+        )
     return values
 
 
@@ -204,8 +218,15 @@ def _classes(dataset: Dataset, column: str, labels: Sequence[Any]) -> dict[Any, 
     classes = {
         value: str(value).lower() if isinstance(value, bool) else str(value) for value in known or sorted(set(labels))
     }
+    where = f'column "{column}" of the train split'
     if len(classes) < 2:
-        raise DataError(f'column "{column}" of the train split has only one class, {labels[0]!r}; two are needed')
+        raise DataError(f"{where} has only one class, {reprlib.repr(labels[0])}; two are needed")
+    if known is None and len(classes) > max(MANY_CLASSES, len(labels) / 2):
+        raise DataError(
+            f"{where} has {len(classes):,} classes in {len(labels):,} rows, too few of each to learn from; is it a "
+            "column of numbers or names?"
+        )
+    check_names(where, list(classes.values()))
     return classes
 
 
@@ -220,8 +241,8 @@ def _numbers(split: str, column: str, labels: Sequence[Any], classes: Sequence[A
             "leave the split out"
         )
     row, value = unknown[0]
-    choices = ", ".join(map(repr, classes[:20])) + (", …" if len(classes) > 20 else "")
+    choices = ", ".join(map(reprlib.repr, classes[:20])) + (", …" if len(classes) > 20 else "")
     raise DataError(
-        f'column "{column}" of the {split} split holds {value!r} in row {row:,} ({_rows(len(unknown))} of this kind in '
-        f"all), which is no class of the train split; those are {choices}"
+        f'column "{column}" of the {split} split holds {reprlib.repr(value)} in row {row:,} '
+        f"({_rows(len(unknown))} of this kind in all), which is no class of the train split; those are {choices}"
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,21 +31,23 @@ DRAWING = 0xD4A
 
 @dataclass(frozen=True)
 class RawData:
-    """The checked examples of each split, the class names, and each split's fingerprint."""
+    """The checked examples of each split, the class names, each split's fingerprint, and what to know of them."""
 
     examples: Mapping[str, LabelledTexts]
     classes: tuple[str, ...]
     fingerprints: Mapping[str, str]
+    cautions: Sequence[str]
 
 
 @dataclass(frozen=True)
 class Material:
-    """Everything encoded. `identities` says what each split was."""
+    """Everything encoded. `identities` says what each split was, `cautions` what its scores must be read with."""
 
     splits: Mapping[str, EncodedSplit]
     classes: tuple[str, ...]
     identities: Mapping[str, SplitIdentity]
     tokenizer: PreTrainedTokenizerBase
+    cautions: Sequence[str]
 
 
 class Library:
@@ -92,7 +94,7 @@ def _read_data(recipe: Recipe) -> RawData:
     splits = {split: _drawn(dataset, split, recipe) for split, dataset in _load(recipe).items()}
     classes, examples = recipe.task.read(splits)
     fingerprints = {split: fingerprint(dataset, recipe.task.columns) for split, dataset in splits.items()}
-    return RawData(examples, classes, fingerprints)
+    return RawData(examples, classes, fingerprints, recipe.task.cautions(examples, classes))
 
 
 def _load(recipe: Recipe) -> dict[str, Dataset]:
@@ -124,11 +126,13 @@ def training_examples(recipe: Recipe, material: Material) -> EncodedSplit:
 def _encode(recipe: Recipe, data: RawData) -> Material:
     tokenizer = recipe.task.load_tokenizer(pretrained_model(recipe))
     splits = {split: recipe.task.encode(examples, tokenizer) for split, examples in data.examples.items()}
+    for split, encoded in splits.items():
+        encoded.require_tokens(split)
     identities = {
         split: SplitIdentity(fingerprint=data.fingerprints[split], count=len(encoded), truncated=encoded.truncated)
         for split, encoded in splits.items()
     }
-    return Material(splits, data.classes, identities, tokenizer)
+    return Material(splits, data.classes, identities, tokenizer, data.cautions)
 
 
 def pretrained_model(recipe: Recipe) -> Pretrained:

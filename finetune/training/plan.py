@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 from rich.console import Console
 
+from finetune.errors import listed
 from finetune.evaluation.comparison import brief
 from finetune.evaluation.record import ModelIdentity
 from finetune.training.batches import LengthGroupedBatches
@@ -95,7 +96,7 @@ def show_plan(plan: Plan, console: Console, *, precision: str, resumed_at: int) 
     devices = f"{layout.processes} process{'es' if layout.processes > 1 else ''}"
     say(console, f"{recipe.name}: {plan.model.source} on {_sizes(plan)}")
     rows = [
-        ("classes", ", ".join(plan.material.classes)),
+        ("classes", listed(plan.material.classes)),
         ("tokens", f"{lengths.mean():.0f} on average, {lengths.max()} at most; {_truncated(plan)}"),
         ("model", f"{plan.model.architecture}, {plan.model.parameters / 1e6:.1f}M parameters; {_new_tensors(plan)}"),
         ("schedule", _in_words(recipe.schedule)),
@@ -111,6 +112,7 @@ def show_plan(plan: Plan, console: Console, *, precision: str, resumed_at: int) 
         ("precision", f"{precision} on {layout.device.type}{_threads(layout)}{_precision_note(plan, precision)}"),
         ("output", str(plan.run)),
     ]
+    rows += [("caution", caution) for caution in plan.material.cautions]
     if recipe.tracking:
         rows.append(("tracking", ", ".join(recipe.tracking)))
     if resumed_at:

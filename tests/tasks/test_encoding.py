@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from finetune.errors import DataError
 from finetune.tasks.encoding import Padding, encode_texts
 
 WORDS = ["film", "story", "dull", "brilliant", "night"]
@@ -130,3 +131,19 @@ def test_padding_has_the_tokens_own_value(encode):
 def test_all_tensors_of_a_batch_are_whole_numbers(encode, tokenizer):
     batch = Padding.of(tokenizer)([encode()[0]])
     assert {tensor.dtype for tensor in batch.values()} == {torch.int64}
+
+
+def test_a_text_of_no_token_is_refused():
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    words = Tokenizer(models.WordLevel({"film": 0, "?": 1}, unk_token="?"))
+    words.pre_tokenizer = pre_tokenizers.Whitespace()
+    bare = PreTrainedTokenizerFast(tokenizer_object=words)
+    encode_texts(["film", "?"], None, [0, 1], tokenizer=bare, max_length=8).require_tokens("train")
+    blank = encode_texts(["film", "", "film", " "], None, [0, 1, 0, 1], tokenizer=bare, max_length=8)
+    with pytest.raises(DataError) as caught:
+        blank.require_tokens("test")
+    assert str(caught.value) == (
+        "the tokenizer makes no token of 2 of the 4 texts of the test split, the first of them row 2: fill or remove them"
+    )

@@ -215,6 +215,18 @@ def test_a_tokenizer_with_more_tokens_than_the_model_is_refused(folder, tokenize
         load_tokenizer(local(folder), max_length=32)
 
 
+def test_a_token_numbered_beyond_the_model_is_refused(folder, tokenizer):
+    size = len(tokenizer)
+    path = folder / "tokenizer.json"
+    content = json.loads(path.read_text())
+    content["model"]["vocab"]["film"] = size + 7
+    path.write_text(json.dumps(content))
+    with pytest.raises(
+        ModelError, match=f"has {size + 8} tokens, but its model only {size}; they don't belong together"
+    ):
+        load_tokenizer(local(folder), max_length=32)
+
+
 def test_the_longest_text_is_what_the_model_has_positions_for(source):
     assert load_tokenizer(source, max_length=64)
     with pytest.raises(ModelError, match=r"takes 64 tokens at most, not 65; set task\.max_length to 64 or less"):

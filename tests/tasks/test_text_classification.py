@@ -128,7 +128,7 @@ def rows(**columns):
         ),
         (
             {"train": rows(sentence=[1, 2], label=["bad", "good"])},
-            'column "sentence" of the train split holds int64, not text',
+            'column "sentence" of the train split holds int64, not text; name the column of texts, or write them as strings',
         ),
         (
             {"train": split([0.5, 1.5])},

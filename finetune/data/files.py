@@ -1,0 +1,208 @@
+"""Data files by their kind, each as one table, with one message where a file is broken."""
+
+from __future__ import annotations
+
+import json
+import re
+import stat
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from finetune.data.texts import check_quotes, other_kind, read_utf8
+from finetune.errors import DataError, listed
+
+if TYPE_CHECKING:
+    import pyarrow
+    from datasets import Dataset
+
+
+MAX_BLOCK = 2**31 - 1
+"""The most bytes that arrow parses at once."""
+
+
+def _read_csv(path: Path) -> pyarrow.Table:
+    import pyarrow
+    from pyarrow import csv
+
+    content = read_utf8(path)
+    delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
+    check_quotes(content, delimiter.encode())
+    if not content.endswith((b"\n", b"\r")):
+        content += b"\n"  # without it, arrow finds no header in a file of nothing else
+
+    def read(types: Mapping[str, pyarrow.DataType]) -> pyarrow.Table:
+        return csv.read_csv(
+            pyarrow.BufferReader(content),
+            # One block: a cell may be of any length. On one thread, errors have row numbers.
+            read_options=csv.ReadOptions(use_threads=False, block_size=min(len(content), MAX_BLOCK)),
+            parse_options=csv.ParseOptions(delimiter=delimiter, newlines_in_values=True),
+            convert_options=csv.ConvertOptions(column_types=types, null_values=[""], strings_can_be_null=False),
+        )
+
+    table = read({})
+    values = [field.name for field in table.schema if _is_parsed(field.type)]
+    if values:
+        texts = read(dict.fromkeys(values, pyarrow.string()))
+        for number, field in enumerate(table.schema):
+            if _is_parsed(field.type) and not _is_written_so(table.column(number), texts.column(number)):
+                table = table.set_column(number, field.name, texts.column(number))
+    return table
+
+
+def _is_parsed(kind: pyarrow.DataType) -> bool:
+    from pyarrow import types
+
+    return any((types.is_integer(kind), types.is_boolean(kind), types.is_temporal(kind)))
+
+
+def _is_written_so(values: pyarrow.ChunkedArray, texts: pyarrow.ChunkedArray) -> bool:
+    """Whether the file has the numbers or truth values as they are written, so that 007, 0x7 or a date stays text."""
+    import pyarrow
+    from pyarrow import compute, types
+
+    if types.is_temporal(values.type):
+        return False
+    written = compute.utf8_lower(compute.utf8_trim_whitespace(texts))
+    same: bool = values.cast(pyarrow.string()).fill_null("").equals(written)
+    return same
+
+
+def _read_json(path: Path) -> pyarrow.Table:
+    import pyarrow
+
+    rows = _json_rows(read_utf8(path).decode())
+    for number, row in enumerate(rows, start=1):
+        if not isinstance(row, dict):
+            raise ValueError(f"row {number:,} is {json.dumps(row)[:40]}, not an object")
+    columns = {}
+    for name in dict.fromkeys(name for row in rows for name in row):
+        values = [row.get(name) for row in rows]
+        try:
+            name.encode()
+            columns[name] = pyarrow.array(values)
+        except (pyarrow.ArrowException, OverflowError, UnicodeEncodeError) as error:
+            raise ValueError(_why_no_column(name, values, error)) from error
+    return pyarrow.table(columns)
+
+
+def _json_rows(text: str) -> list[Any]:
+    try:
+        if text.lstrip().startswith("["):
+            return list(json.loads(text, object_pairs_hook=_object))
+        return list(_values(text))
+    except json.JSONDecodeError as error:
+        rest = text[error.pos :].strip()
+        where = f"at {rest[:20]!r}" if rest else "where the file ends"
+        raise ValueError(f"{error.msg}: line {error.lineno} column {error.colno}, {where}") from error
+    except RecursionError as error:
+        raise ValueError("its values are nested too deeply") from error
+
+
+def _values(text: str) -> Iterator[Any]:
+    """Yields the JSON values of `text`, one after the other, with white space in between."""
+    decoder, visible, place = json.JSONDecoder(object_pairs_hook=_object), re.compile(r"\S"), 0
+    while found := visible.search(text, place):
+        value, place = decoder.raw_decode(text, found.start())
+        yield value
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    made = dict(pairs)
+    if len(made) < len(pairs):
+        names = [name for name, _ in pairs]
+        repeated = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f'an object has "{repeated}" more than once: {json.dumps(made)[:60]}')
+    return made
+
+
+JSON_TYPES = {bool: "true or false", int: "a number", float: "a number", str: "text", list: "a list", dict: "an object"}
+
+
+def _why_no_column(name: str, values: Sequence[Any], error: Exception) -> str:
+    if isinstance(error, UnicodeEncodeError):
+        return f"{ascii(error.object)[:60]} holds half of a surrogate pair, which is no character; mend or remove it"
+    kinds: dict[str, int] = {}
+    for row, value in enumerate(values, start=1):
+        if value is not None:
+            kinds.setdefault(JSON_TYPES[type(value)], row)
+    if len(kinds) > 1:
+        found = ", ".join(f"{kind} in row {row:,}" for kind, row in kinds.items())
+        return f'the values of "{name}" are of several types: {found}'
+    return f'the values of "{name}" fit no column: {error}'
+
+
+def _read_parquet(path: Path) -> pyarrow.Table:
+    import pyarrow
+    from pyarrow import parquet
+
+    with path.open("rb") as file:
+        start = file.read(32)
+        if not start.startswith(b"PAR1"):
+            raise ValueError(f"it is {other_kind(start) or 'no parquet file'}")
+        try:
+            table = parquet.ParquetFile(file).read()
+            table.validate(full=True)
+        except (pyarrow.ArrowException, OSError) as error:
+            raise ValueError(f"it is damaged or cut short: {error}") from error
+    fields = [field.with_type(_plain(field.type)) for field in table.schema]
+    return table.cast(pyarrow.schema(fields, metadata=table.schema.metadata))
+
+
+def _plain(kind: pyarrow.DataType) -> pyarrow.DataType:
+    """Returns the type without its encoding: what pandas writes for a categorical or a text column."""
+    from pyarrow import string, types
+
+    if types.is_dictionary(kind):
+        return _plain(kind.value_type)
+    return string() if types.is_large_string(kind) or types.is_string_view(kind) else kind
+
+
+READERS: dict[str, Callable[[Path], pyarrow.Table]] = {
+    ".csv": _read_csv,
+    ".tsv": _read_csv,
+    ".json": _read_json,
+    ".jsonl": _read_json,
+    ".parquet": _read_parquet,
+}
+
+
+def read_file(path: Path) -> Dataset:
+    """Returns the rows of one csv, tsv, json (a list of objects), jsonl or parquet file.
+
+    Every text stays text: in a csv "NA" and "None" are words, not nulls, and 007 is no number. Raises DataError where
+    there is no such file, its kind is unknown, it can't be parsed, or what it says is ambiguous.
+    """
+    import pyarrow
+    from datasets import Dataset
+
+    try:
+        _check_path(path)
+        table = READERS[path.suffix.lower()](path)
+        names = table.column_names
+        if len(set(names)) < len(names):
+            repeated = sorted({name for name in names if names.count(name) > 1})
+            raise DataError(f"{path}: column names are repeated: {listed(repeated)}")
+        return Dataset(table)
+    except (pyarrow.ArrowException, ValueError, TypeError, KeyError, OSError) as error:
+        raise DataError(f"{path}: can't be read as {path.suffix[1:]}: {first_line(error)}") from error
+
+
+def _check_path(path: Path) -> None:
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError as error:
+        link = f"is a link to {path.readlink()}, which isn't there" if path.is_symlink() else "no such file"
+        raise DataError(f"{path}: {link}") from error
+    if stat.S_ISDIR(mode):
+        raise DataError(f"{path}: is a directory, not a file")
+    if not stat.S_ISREG(mode):
+        raise DataError(f"{path}: is a pipe or a device; write what it gives to a file")
+    if path.suffix.lower() not in READERS:
+        raise DataError(f"{path}: a data file must end in {', '.join(READERS)}")
+
+
+def first_line(error: Exception) -> str:
+    """Returns the first 200 characters of the first line of what a library says."""
+    text = (getattr(error, "strerror", None) or str(error)).strip()
+    return text.splitlines()[0][:200] if text else type(error).__name__
