@@ -10,6 +10,7 @@ _SHARE_WARMUP = 'schedule.warmup: "10%"'
 
 # transformers' TrainingArguments (4.x and 5.x) and its example scripts, then axolotl, LLaMA-Factory and TRL.
 OUR_NAMES: dict[str, str] = {
+    "allow_plugins": "--allow-plugins on the command line, which no recipe can give",
     "adafactor": "optimizer.name: adafactor",
     "adam_beta1": "optimizer.betas: [0.9, 0.999]",
     "adam_beta2": "optimizer.betas: [0.9, 0.999]",
@@ -62,7 +63,9 @@ OUR_NAMES: dict[str, str] = {
     "test_file": "data.files.test",
     "text_column_name": "task.text",
     "text_column_names": "task.text",
+    "token": "nothing, lest a recipe holds a secret: set HF_TOKEN in the environment",
     "train_file": "data.files.train",
+    "trust_remote_code": "--trust-remote-code on the command line, which no recipe can give",
     "validation_file": "data.files.validation",
     "warmup_ratio": _SHARE_WARMUP,
     "warmup_steps": "schedule.warmup: 100",

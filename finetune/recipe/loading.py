@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,12 +13,16 @@ from typing import Any
 from pydantic import ValidationError
 
 from finetune.errors import RecipeError, did_you_mean
-from finetune.recipe.merging import NAMED, merged, named, normalized
+from finetune.recipe.merging import NAMED, expanded, merged, named, normalized
 from finetune.recipe.nodes import Node, Place, Problem, parse
 from finetune.recipe.plugins import run_plugins
 from finetune.recipe.problems import report, translate
 from finetune.recipe.schema import Recipe
 from finetune.recipe.study import MOST_RUNS, SEED, Setting, Study, StudyBlock
+
+MOST_BYTES = 256 * 1024
+MOST_BASES = 20
+SUFFIXES = (".yaml", ".yml")
 
 
 def load_recipe(path: Path | str, overrides: Sequence[str] = (), *, allow_plugins: bool = False) -> Recipe:
@@ -119,7 +124,7 @@ def _read_study(root: Node, node: Node, problems: Sequence[Problem]) -> tuple[St
         found |= dict.fromkeys([*wrong, *more])
         if recipe is not None:
             settings.append(Setting({key: value.plain() for key, value in chosen.items()}, recipe))
-    if found:
+    if found or not settings:
         return None, list(found)
     return _checked(Study(settings[0].recipe.name, block, tuple(settings), seeds), node)
 
@@ -162,9 +167,13 @@ def _read(path: Path, children: tuple[Path, ...]) -> tuple[Node, list[Problem]]:
     """Returns the tree of the file `path` over those of its bases; `children` are the files that inherit from it."""
     place = Place(str(path))
     try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
+        with path.open("rb") as file:
+            content = file.read(MOST_BYTES + 1)
+        text = content[:MOST_BYTES].decode("utf-8-sig")
+    except (OSError, ValueError) as error:
         return Node(None, place), [Problem(place, "", _unreadable(path, error))]
+    if len(content) > MOST_BYTES:
+        return Node(None, place), [Problem(place, "", f"longer than {MOST_BYTES // 1024} KiB, which no recipe is")]
     root, problems = parse(text, place)
     if problems and root.value is None:
         return root, problems
@@ -183,10 +192,14 @@ def _read_base(base: Node, path: Path, children: tuple[Path, ...]) -> tuple[Node
     nothing = Node({}, base.place)
     if not isinstance(base.value, str):
         return nothing, [Problem(base.place, "base", "must be the path of one recipe, relative to this one")]
-    file = path.parent / Path(base.value).expanduser()
-    if any(file.resolve() == child.resolve() for child in children):
+    file = path.parent / expanded(base.value)
+    if file.suffix.lower() not in SUFFIXES:
+        return nothing, [Problem(base.place, "base", f"{base.value} is no recipe, whose name ends in .yaml or .yml")]
+    if os.path.realpath(file) in map(os.path.realpath, children):
         return nothing, [Problem(base.place, "base", f"{base.value} inherits from itself")]
-    if not file.is_file():
+    if len(children) > MOST_BASES:
+        return nothing, [Problem(base.place, "base", f"more than {MOST_BASES} recipes inherit from each other")]
+    if not os.path.isfile(file):  # noqa: PTH113 - Path's own fails for a name that is too long
         return nothing, [Problem(base.place, "base", _unreadable(file, FileNotFoundError()))]
     inherited, problems = _read(file, children)
     if not isinstance(inherited.value, dict):

@@ -87,10 +87,18 @@ def _listed(files: Node, folder: Path) -> Node:
 
 
 def _absolute(node: Node, folder: Path) -> Node:
-    if not isinstance(node.value, str):
+    if not isinstance(node.value, str) or "://" in node.value:  # a URL stays one, to be refused as such
         return node
     # normpath and not resolve: a link stays the path that was given.
-    return Node(str(_normal(folder / Path(node.value).expanduser())), node.place)
+    return Node(str(_normal(folder / expanded(node.value))), node.place)
+
+
+def expanded(path: str) -> Path:
+    """Returns `path` with the home of ~ or ~USER in its place; as it stands, where there is no such user."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        return Path(path)
 
 
 def _normal(path: Path) -> Path:

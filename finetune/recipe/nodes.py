@@ -2,7 +2,8 @@
 
 Only what a recipe needs is read: mappings, lists and scalars. A plain scalar is null, true, false, an integer or a
 number (2e-5 included) where it looks like one, as YAML 1.2 has it, and text otherwise; a quoted one is always text.
-Tags, anchors, aliases and merge keys are refused, and a key given twice is a problem.
+Tags, anchors, aliases and merge keys are refused, and so is what is nested deeper than any recipe; a key given twice is
+a problem, and so is a text that holds a control character.
 """
 
 from __future__ import annotations
@@ -14,8 +15,10 @@ from typing import Any
 
 import yaml
 
-_INTEGER = re.compile(r"[-+]?\d{1,4000}")
-_NUMBER = re.compile(r"[-+]?(?:\.\d+|\d+(?:\.\d*)?)(?:[eE][-+]?\d+)?")
+MOST_LEVELS = 30
+_INTEGER = re.compile(r"[-+]?[0-9]{1,18}")  # more digits than that make a number, lest arithmetic takes for ever
+_NUMBER = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?")
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 _WORDS: dict[str, Any] = {"": None, "~": None, "null": None, "true": True, "false": False}
 _SPECIAL = {".inf": float("inf"), "+.inf": float("inf"), "-.inf": float("-inf"), ".nan": float("nan")}
 _PLAIN_TAGS = {f"tag:yaml.org,2002:{kind}" for kind in ("str", "map", "seq")}
@@ -77,9 +80,10 @@ def read_scalar(text: str) -> Any:
 
 
 class _Loader(yaml.SafeLoader):
-    """Composes without guessing types, and refuses anchors and aliases."""
+    """Composes without guessing types, and refuses anchors, aliases and deep nesting."""
 
     yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012 - PyYAML's own protocol
+    level = 0
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
         event = self.peek_event()  # type: ignore[no-untyped-call]
@@ -87,7 +91,14 @@ class _Loader(yaml.SafeLoader):
             raise yaml.MarkedYAMLError(
                 problem="anchors and aliases aren't read; write the value out", problem_mark=event.start_mark
             )
-        return super().compose_node(parent, index)
+        if self.level == MOST_LEVELS:
+            raise yaml.MarkedYAMLError(
+                problem=f"nested more than {MOST_LEVELS} levels deep, which no recipe is", problem_mark=event.start_mark
+            )
+        self.level += 1
+        node = super().compose_node(parent, index)
+        self.level -= 1
+        return node
 
 
 def parse(text: str, place: Place) -> tuple[Node, list[Problem]]:
@@ -106,8 +117,8 @@ def parse(text: str, place: Place) -> tuple[Node, list[Problem]]:
         reason = getattr(error, "problem", None) or str(error).splitlines()[0]
         where = place if mark is None else _at(place, mark)
         return Node(None, place), [Problem(where, "", f"not YAML: {reason}")]
-    except RecursionError:
-        return Node(None, place), [Problem(place, "", "not a recipe: nested too deeply")]
+    except (ValueError, OverflowError) as error:  # PyYAML's own, of an escape such as \UFFFFFFFF
+        return Node(None, place), [Problem(place, "", f"not YAML: {error}")]
 
 
 def _at(place: Place, mark: yaml.Mark) -> Place:
@@ -126,7 +137,15 @@ def _convert(node: yaml.Node, place: Place, path: tuple[str, ...], problems: lis
             Node(_convert(item, place, (*path, str(number)), problems), _at(place, item.start_mark))
             for number, item in enumerate(node.value)
         ]
+    unfit = _CONTROL.search(node.value)
+    if unfit:
+        problems.append(Problem(here, ".".join(path), _unfit(unfit[0])))
+        return None
     return read_scalar(node.value) if isinstance(node, yaml.ScalarNode) and node.style is None else node.value
+
+
+def _unfit(sign: str) -> str:
+    return f"holds the control character U+{ord(sign):04X}, which is no text; leave it out"
 
 
 def _pairs(
@@ -140,7 +159,10 @@ def _pairs(
             continue
         key = key_node.value
         name = ".".join([*path, key])
-        if key == "<<":
+        unfit = _CONTROL.search(key)
+        if unfit:
+            problems.append(Problem(here, name, _unfit(unfit[0])))
+        elif key == "<<":
             problems.append(Problem(here, name, "merge keys aren't read; inherit with base: other.yaml"))
         elif key in first:
             problems.append(Problem(here, name, f"given twice; first in line {first[key].line}"))

@@ -34,6 +34,8 @@ _BLOCKS: dict[str, type[BaseModel]] = {
     "study": StudySettings,
     "study.tuning": Tuning,
 }
+MOST_PROBLEMS = 50
+LONGEST_LINE = 600
 _SPLITS = ["train", "validation", "test"]
 _UNION_MEMBERS = {"int", "str"}
 _EXPECTED = {
@@ -163,13 +165,23 @@ def _shown(value: Any) -> str:
 
 
 def report(problems: Sequence[Problem], *, title: str) -> str:
-    """Returns all problems as one text under `title`, the file that was asked for, in the order of their lines."""
+    """Returns the problems as one text under `title`, the file that was asked for, in the order of their lines.
+
+    Of very many the first are told and the others counted; a very long line is cut in its middle.
+    """
     noun = "problem" if len(problems) == 1 else "problems"
     lines = [f"{title}: {len(problems)} {noun}"]
-    for problem in sorted(problems, key=lambda problem: _order(problem.place, title)):
+    for problem in sorted(problems, key=lambda problem: _order(problem.place, title))[:MOST_PROBLEMS]:
         name = f"{problem.path}: " if problem.path else ""
-        lines.append(f"  {_where(problem.place, title)}{name}{problem.message}")
+        lines.append(f"  {_cut(_where(problem.place, title) + name + problem.message)}")
+    if len(problems) > MOST_PROBLEMS:
+        lines.append(f"  … and {len(problems) - MOST_PROBLEMS:,} more")
     return "\n".join(lines)
+
+
+def _cut(line: str) -> str:
+    half = LONGEST_LINE // 2
+    return line if len(line) <= LONGEST_LINE else f"{line[:half]} … {line[-half:]}"
 
 
 def _order(place: Place, title: str) -> tuple[bool, bool, str, int]:

@@ -24,6 +24,7 @@ from pydantic import (
 from finetune.errors import SettingError, settings_within
 from finetune.metrics import METRICS
 from finetune.optimizers import OPTIMIZERS, OptimizerSettings
+from finetune.recipe.names import Configuration, FolderName, LocalPath, LocalPathText, Repository, Revision
 from finetune.recipe.nodes import read_scalar
 from finetune.schedules import DurationLike, Schedule, as_schedule, make_schedule, parse_duration, schedule_for
 from finetune.tasks import TASKS, TextClassification
@@ -32,8 +33,7 @@ Split = Literal["train", "validation", "test"]
 Tracker = Literal["tensorboard", "trackio", "mlflow", "wandb"]
 NEEDED_SPLITS: tuple[Split, ...] = ("train", "validation")
 
-PositiveInt = Annotated[int, Field(gt=0)]
-Count = Annotated[int, Field(ge=0)]
+PositiveInt = Annotated[int, Field(gt=0, lt=2**31)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 
 
@@ -61,9 +61,9 @@ class Block(BaseModel):
 class ModelSource(Block):
     """The pretrained model: a repository on the Hub at a revision, or a local folder."""
 
-    hub: str | None = None
-    path: Path | None = None
-    revision: str | None = None
+    hub: Repository | None = None
+    path: LocalPath | None = None
+    revision: Revision | None = None
 
     @model_validator(mode="after")
     def _one_place(self) -> ModelSource:
@@ -93,7 +93,7 @@ class Data(Block):
 class FileData(Data):
     """Local files, one or more to a split."""
 
-    files: dict[Split, tuple[Path, ...]]
+    files: dict[Split, tuple[LocalPath, ...]]
 
     @field_validator("files")
     @classmethod
@@ -108,9 +108,9 @@ class FileData(Data):
 class HubData(Data):
     """A data set on the Hub, or in its cache; `splits` gives its name for each of our splits."""
 
-    hub: str
-    config: str | None = None
-    revision: str | None = None
+    hub: Repository
+    config: Configuration | None = None
+    revision: Revision | None = None
     splits: dict[Split, str] = {"train": "train", "validation": "validation"}
 
     @field_validator("splits")
@@ -133,7 +133,7 @@ class TrainingSettings(Block):
     gradient_clipping: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = 1.0
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     seed: Seed = 0
-    workers: Count = 0
+    workers: Annotated[int, Field(ge=0, le=256)] = 0
 
     @model_validator(mode="after")
     def _consistent(self) -> TrainingSettings:
@@ -159,7 +159,7 @@ class ParameterGroup(Block):
     def _compiles(cls, parameters: str) -> str:
         try:
             re.compile(parameters)
-        except re.error as error:
+        except (re.error, OverflowError, RecursionError) as error:
             raise ValueError(f"{parameters} is not a regular expression: {error}") from error
         return parameters
 
@@ -208,7 +208,7 @@ else:
 class Recipe(Block):
     """One fine-tuning run, complete and checked. Made by `load_recipe`."""
 
-    name: Annotated[str, Field(pattern=r"^[\w][\w.+-]*$")]
+    name: FolderName
     task: AnyTask = TASKS["text_classification"]()
     model: ModelSource
     data: Annotated[Annotated[FileData, Tag("files")] | Annotated[HubData, Tag("hub")], Discriminator(_data_kind)]
@@ -218,9 +218,9 @@ class Recipe(Block):
     training: TrainingSettings = TrainingSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
     checkpoints: CheckpointSettings = CheckpointSettings()
-    output: str = "runs"
+    output: LocalPathText = "runs"
     tracking: tuple[Tracker, ...] = ()
-    plugins: tuple[Path, ...] = ()
+    plugins: tuple[LocalPath, ...] = ()
 
     @field_validator("tracking")
     @classmethod

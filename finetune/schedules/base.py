@@ -286,8 +286,11 @@ def register_schedule(name: str) -> Callable[[Registered], Registered]:
 
     Decorates either a frozen dataclass that extends Schedule, or a function fall(p, *, …) that goes from 1 at p = 0 to
     0 at p = 1; the function becomes the decay of a schedule with warmup and floor, whose own settings are the
-    function's keyword-only parameters, each with a default. Raises SettingError for a name that is taken.
+    function's keyword-only parameters, each with a default. Raises SettingError for a name that is taken, or that can't
+    be part of the name of a run's directory.
     """
+    if not re.fullmatch(r"\w[\w.+-]{0,49}", name):
+        raise SettingError("register_schedule", f"{name!r} must be up to 50 letters, digits, and . _ + -")
 
     def register(what: Registered) -> Registered:
         kind: type[Schedule] = what if isinstance(what, type) else _from_function(name, what)

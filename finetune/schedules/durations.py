@@ -14,8 +14,9 @@ from finetune.errors import SettingError
 DurationLike = int | str
 """A duration as written: 200 or "200" updates, "10%" of the run, "0.5ep", "64000 samples" or "2M tokens"."""
 
-_FORM = re.compile(r"([0-9]*\.?[0-9]+)\s*(%|ep|(?:([kMB])\s*)?(samples|tokens))?")
+_FORM = re.compile(r"((?:[0-9]+\.)?[0-9]+|\.[0-9]+)\s*(%|ep|(?:([kMB])\s*)?(samples|tokens))?")
 _FORMS = 'updates (200), a share of the run ("10%"), epochs ("0.5ep"), "64000 samples" or "2M tokens"'
+LONGEST = 30
 _MULTIPLES = {None: 1, "k": 10**3, "M": 10**6, "B": 10**9}
 
 
@@ -123,6 +124,8 @@ def parse_duration(value: DurationLike, *, field: str) -> Duration:
     match = _FORM.fullmatch(text)
     if match is None:
         raise SettingError(field, f'"{text}" is not a duration: give {_FORMS}')
+    if len(match[1]) > LONGEST:
+        raise SettingError(field, f"{len(match[1]):,} digits are too many for a duration; {LONGEST} are the most")
     amount, unit = Fraction(match[1]), match[2]
     if unit == "ep":
         return Duration(amount, "epochs", field)

@@ -45,7 +45,7 @@ def number(least: float = -math.inf, most: float = math.inf, *, above: float | N
         words = f"from {least:g} to {most:g}" if most < math.inf else f"of {least:g} or more"
 
     def rule(field: str, value: Any) -> None:
-        is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+        is_number = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < math.inf
         if not is_number or not least <= value <= most or (above is not None and value <= above):
             raise SettingError(field, f"{value!r} must be a number {words}")
 

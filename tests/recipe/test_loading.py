@@ -228,7 +228,7 @@ PLAIN = st.text(st.characters(blacklist_categories=["Cs", "Cc", "Zl", "Zp"], bla
 @given(
     label=PLAIN,
     text_pair=st.none() | PLAIN,
-    revision=st.none() | PLAIN,
+    revision=st.sampled_from([None, "main", "v1.0", "refs/pr/1", "0123456", "null"]),
     rate=st.floats(min_value=1e-12, max_value=10),
     schedule=st.sampled_from([name for name in SCHEDULES if hasattr(SCHEDULES[name], "floor")]),
     floor=st.floats(min_value=0, max_value=1),
