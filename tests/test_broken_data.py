@@ -39,6 +39,10 @@ def lines(*objects):
     return "".join(json.dumps(each) + "\n" for each in objects)
 
 
+def nested(levels):
+    return {"a": nested(levels - 1)} if levels else 1
+
+
 def table(**columns):
     return pyarrow.table(columns)
 
@@ -102,6 +106,7 @@ READ = {
     "an escaped NUL": ("train.jsonl", '{"text": "a\\u0000b", "label": "x"}\n{"text": "b", "label": "y"}\n', [("a\0b", "x"), ("b", "y")]),
     "an unused column of NaN and Infinity": ("train.jsonl", '{"text": "a", "label": 1, "n": NaN}\n{"text": "b", "label": 2, "n": -Infinity}\n', LABELS),
     "an unused nested column": ("train.jsonl", lines({"text": "a", "label": 1, "meta": {"of": [{"b": 2}]}}, {"text": "b", "label": 2, "meta": None}), LABELS),
+    "an unused column of 10 levels": ("train.jsonl", lines({"text": "a", "label": 1, "tree": nested(10)}, {"text": "b", "label": 2}), LABELS),
     "a column name of 100,000 characters": ("train.csv", f"text,label,{'n' * 100_000}\na,x,1\nb,y,2\n", ROWS),
     "10 MB in one cell": ("train.csv", f"text,label\n{LONG},x\nb,y\n", [(LONG, "x"), ("b", "y")]),
     "a folder that names a column": ("label=3/train.parquet", PARQUET, ROWS),
@@ -144,11 +149,12 @@ REFUSED = {
     "repeated columns of parquet": ("train.parquet", packed(pyarrow.table([["a"], ["b"], [0]], names=["text", "text", "label"])), "FILE: column names are repeated: text"),
     "repeated columns without a name": ("train.csv", ",,text,label\n0,0,a,x\n", "FILE: column names are repeated: ''"),
     "a repeated key": ("train.jsonl", '{"text": "a", "label": 1, "label": 2}\n', 'FILE: can\'t be read as jsonl: an object has "label" more than once: {"text": "a", "label": 2}'),
-    "a short row": ("train.csv", "text,label\na,x\nb\n", "FILE: can't be read as csv: CSV parse error: Row #3: Expected 2 columns, got 1: b"),
-    "a long row": ("train.csv", "text,label\na,x\nb, c,y\n", "FILE: can't be read as csv: CSV parse error: Row #3: Expected 2 columns, got 3: b, c,y"),
-    "a comment before the header": ("train.csv", "# ours\n" + GOOD, "FILE: can't be read as csv: CSV parse error: Row #2: Expected 1 columns, got 2: text,label"),
-    "a control character at the end": ("train.csv", GOOD + "\x1a", "FILE: can't be read as csv: CSV parse error: Row #4: Expected 2 columns, got 1: \\x1a"),
-    "a web page": ("train.csv", "<!DOCTYPE html>\n<p>Not found, alas</p>\n", "FILE: can't be read as csv: CSV parse error: Row #2: Expected 1 columns, got 2: <p>Not found, alas</p>"),
+    "a repeated key among 50,000": ("train.json", json.dumps(dict.fromkeys(range(50_000), 1))[:-1] + ', "49999": 2}', 'FILE: can\'t be read as json: an object has "49999" more than once: {"0": 1, "1": 1, "2": 1, "3": 1, "4": 1, "5": 1, "6": 1, "7"'),
+    "a short row": ("train.csv", "text,label\na,x\nb\n", "FILE: can't be read as csv: row 3, the header being row 1, has 1 cell, not 2: 'b'; fill a short row, and put quotes around a cell that holds a delimiter"),
+    "a long row": ("train.csv", "text,label\na,x\nb, c,y\n", "FILE: can't be read as csv: row 3, the header being row 1, has 3 cells, not 2: 'b, c,y'; fill a short row, and put quotes around a cell that holds a delimiter"),
+    "a comment before the header": ("train.csv", "# ours\n" + GOOD, "FILE: can't be read as csv: row 2, the header being row 1, has 2 cells, not 1: 'text,label'; fill a short row, and put quotes around a cell that holds a delimiter"),
+    "a control character at the end": ("train.csv", GOOD + "\x1a", "FILE: can't be read as csv: row 4, the header being row 1, has 1 cell, not 2: '\\x1a'; fill a short row, and put quotes around a cell that holds a delimiter"),
+    "a web page": ("train.csv", "<!DOCTYPE html>\n<p>Not found, alas</p>\n", "FILE: can't be read as csv: row 2, the header being row 1, has 2 cells, not 1: '<p>Not found, alas</p>'; fill a short row, and put quotes around a cell that holds a delimiter"),
     "an unclosed quote": ("train.csv", 'text,label\n"a,x\nb,y\n', "FILE: can't be read as csv: the quoted cell '\"a,x\\nb,y\\n' in line 2 is never closed; within a quoted cell, write a quote as two"),
     "an unclosed quote in the last column": ("train.csv", 'label,text\nx,a\ny,"b\nx,c\ny,d\n', "FILE: can't be read as csv: the quoted cell '\"b\\nx,c\\ny,d\\n' in line 3 is never closed; within a quoted cell, write a quote as two"),
     "a quote at the start of a cell": ("train.tsv", 'text\tlabel\n"Odd" is all\tx\nb\ty\n', "FILE: can't be read as tsv: the quoted cell '\"Odd\" is all\\tx\\nb\\ty\\n' in line 2 goes on after its closing quote; within a quoted cell, write a quote as two"),
@@ -174,6 +180,7 @@ REFUSED = {
     "a number in json": ("train.json", "3", "FILE: can't be read as json: row 1 is 3, not an object"),
     "one object of all rows": ("train.json", '{"data": [{"text": "a", "label": 1}]}', 'the train split has no column "text"; it has data'),
     "deeply nested json": ("train.jsonl", f'{{"text": "a", "label": 1, "tree": {"[" * 100_000}{"]" * 100_000}}}', "FILE: can't be read as jsonl: its values are nested too deeply"),
+    "a column of 11 levels": ("train.jsonl", lines({"text": "a", "label": 1, "tree": nested(11)}), "FILE: nested more than 10 levels deep: tree; flatten or remove it"),
     "nested texts": ("train.jsonl", lines({"text": {"en": "a"}, "label": 1}, {"text": {"en": "b"}, "label": 2}), "column \"text\" of the train split holds {'en': Value('string')}, not text; name the column of texts, or write them as strings"),
     "nested labels": ("train.jsonl", lines({"text": "a", "label": ["x", "y"]}), "column \"label\" of the train split holds List(Value('string')); classes are whole numbers, true/false or strings"),
     "texts of token ids": ("train.jsonl", lines({"text": [101, 30_523], "label": 1}, {"text": [101], "label": 2}), "column \"text\" of the train split holds List(Value('int64')), not text; name the column of texts, or write them as strings"),

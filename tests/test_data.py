@@ -129,7 +129,7 @@ def test_an_unknown_kind_lists_the_known_ones(tmp_path):
 @pytest.mark.parametrize(
     ("name", "content", "reason"),
     [
-        ("data.csv", b"sentence,label\na\n", "as csv: CSV parse error: Row #2: Expected 2 columns, got 1"),
+        ("data.csv", b"sentence,label\na\n", "as csv: row 2, the header being row 1, has 1 cell, not 2: 'a'"),
         ("data.csv", b"", "as csv: it is empty"),
         ("data.csv", b"sentence,label\ncaf\xe9,1\n", "as csv: the byte 0xe9 in line 2 isn't UTF-8 text"),
         ("data.json", b'[{"sentence": "a"},', "as json: Expecting value: line 1 column 20"),

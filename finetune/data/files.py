@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import re
 import stat
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,15 +16,17 @@ from finetune.errors import DataError, listed
 if TYPE_CHECKING:
     import pyarrow
     from datasets import Dataset
+    from pyarrow import csv
 
 
 MAX_BLOCK = 2**31 - 1
 """The most bytes that arrow parses at once."""
+DEEPEST = 10
+"""The most levels of lists and objects in a cell; datasets takes twice as long to join tables with every level more."""
 
 
 def _read_csv(path: Path) -> pyarrow.Table:
     import pyarrow
-    from pyarrow import csv
 
     content = read_utf8(path)
     delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
@@ -31,23 +34,46 @@ def _read_csv(path: Path) -> pyarrow.Table:
     if not content.endswith((b"\n", b"\r")):
         content += b"\n"  # without it, arrow finds no header in a file of nothing else
 
-    def read(types: Mapping[str, pyarrow.DataType]) -> pyarrow.Table:
-        return csv.read_csv(
-            pyarrow.BufferReader(content),
-            # One block: a cell may be of any length. On one thread, errors have row numbers.
-            read_options=csv.ReadOptions(use_threads=False, block_size=min(len(content), MAX_BLOCK)),
-            parse_options=csv.ParseOptions(delimiter=delimiter, newlines_in_values=True),
-            convert_options=csv.ConvertOptions(column_types=types, null_values=[""], strings_can_be_null=False),
-        )
-
-    table = read({})
+    table = _parse_csv(content, delimiter, {})
     values = [field.name for field in table.schema if _is_parsed(field.type)]
     if values:
-        texts = read(dict.fromkeys(values, pyarrow.string()))
+        texts = _parse_csv(content, delimiter, dict.fromkeys(values, pyarrow.string()))
         for number, field in enumerate(table.schema):
             if _is_parsed(field.type) and not _is_written_so(table.column(number), texts.column(number)):
                 table = table.set_column(number, field.name, texts.column(number))
     return table
+
+
+def _parse_csv(content: bytes, delimiter: str, types: Mapping[str, pyarrow.DataType]) -> pyarrow.Table:
+    import pyarrow
+    from pyarrow import csv
+
+    ragged: list[csv.InvalidRow] = []
+
+    def refuse(row: csv.InvalidRow) -> str:
+        ragged.append(row)
+        return "error"
+
+    try:
+        return csv.read_csv(
+            pyarrow.BufferReader(content),
+            # One block: a cell may be of any length. On one thread, errors have row numbers.
+            read_options=csv.ReadOptions(use_threads=False, block_size=min(len(content), MAX_BLOCK)),
+            parse_options=csv.ParseOptions(delimiter=delimiter, newlines_in_values=True, invalid_row_handler=refuse),
+            convert_options=csv.ConvertOptions(column_types=types, null_values=[""], strings_can_be_null=False),
+        )
+    except pyarrow.ArrowInvalid as error:
+        if not ragged:
+            raise
+        raise ValueError(_why_ragged(ragged[0])) from error
+
+
+def _why_ragged(row: csv.InvalidRow) -> str:
+    cells = f"{row.actual_columns} cell{'s' * (row.actual_columns != 1)}, not {row.expected_columns}"
+    return (
+        f"row {row.number:,}, the header being row 1, has {cells}: {row.text[:40]!r}; fill a short row, and put quotes "
+        "around a cell that holds a delimiter"
+    )
 
 
 def _is_parsed(kind: pyarrow.DataType) -> bool:
@@ -110,10 +136,13 @@ def _values(text: str) -> Iterator[Any]:
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     made = dict(pairs)
     if len(made) < len(pairs):
-        names = [name for name, _ in pairs]
-        repeated = next(name for name in names if names.count(name) > 1)
+        repeated = _repeated(name for name, _ in pairs)[0]
         raise ValueError(f'an object has "{repeated}" more than once: {json.dumps(made)[:60]}')
     return made
+
+
+def _repeated(names: Iterable[str]) -> list[str]:
+    return [name for name, count in Counter(names).items() if count > 1]
 
 
 JSON_TYPES = {bool: "true or false", int: "a number", float: "a number", str: "text", list: "a list", dict: "an object"}
@@ -158,6 +187,12 @@ def _plain(kind: pyarrow.DataType) -> pyarrow.DataType:
     return string() if types.is_large_string(kind) or types.is_string_view(kind) else kind
 
 
+def _is_deeper(kind: pyarrow.DataType, levels: int) -> bool:
+    """Whether lists and objects lie within each other on more than so many levels."""
+    children = (kind.field(number).type for number in range(kind.num_fields))
+    return any(levels == 0 or _is_deeper(child, levels - 1) for child in children)
+
+
 READERS: dict[str, Callable[[Path], pyarrow.Table]] = {
     ".csv": _read_csv,
     ".tsv": _read_csv,
@@ -179,10 +214,10 @@ def read_file(path: Path) -> Dataset:
     try:
         _check_path(path)
         table = READERS[path.suffix.lower()](path)
-        names = table.column_names
-        if len(set(names)) < len(names):
-            repeated = sorted({name for name in names if names.count(name) > 1})
-            raise DataError(f"{path}: column names are repeated: {listed(repeated)}")
+        if repeated := _repeated(table.column_names):
+            raise DataError(f"{path}: column names are repeated: {listed(sorted(repeated))}")
+        if deep := [field.name for field in table.schema if _is_deeper(field.type, DEEPEST)]:
+            raise DataError(f"{path}: nested more than {DEEPEST} levels deep: {listed(deep)}; flatten or remove it")
         return Dataset(table)
     except (pyarrow.ArrowException, ValueError, TypeError, KeyError, OSError) as error:
         raise DataError(f"{path}: can't be read as {path.suffix[1:]}: {first_line(error)}") from error
