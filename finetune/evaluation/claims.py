@@ -130,6 +130,8 @@ def of(values: Sequence[float], note: str = "") -> Measured:
     """Returns the mean of `values`, one of each run, with its interval."""
     if not values:
         return Measured(None, 0, note or "no run finished")
+    if not all(map(math.isfinite, values)):
+        return Measured(None, len(values), "not a finite number")
     if len(values) == 1:
         return Measured(Interval(values[0], math.nan, math.nan, NEAR), 1, note)
     return Measured(mean_interval(values), len(values), note)

@@ -13,9 +13,9 @@ import json
 import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from finetune.errors import RecordError
 
@@ -25,24 +25,28 @@ HISTORY = "history.jsonl"
 MODEL = "model"
 PREDICTIONS = "predictions"
 FORMAT = 1
+MOST = 1e100
+"""What no score, loss or time of a run is beyond, so that sums and squares of them stay finite."""
+
+Number = Annotated[float, Field(ge=-MOST, le=MOST)]
 
 
 class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
 class Score(_Part):
     """A metric over one split, and its standard error over the choice of examples."""
 
-    value: float
-    standard_error: float
+    value: Number
+    standard_error: Number
 
 
 class SplitResult(_Part):
     """One model on one split of `count` examples. `loss`: mean over examples, null where it isn't finite."""
 
     count: int
-    loss: float | None
+    loss: Number | None
     metrics: dict[str, Score]
 
 
@@ -116,18 +120,18 @@ class Timing(_Part):
 
     started: str
     finished: str
-    total_seconds: float
-    train_seconds: float
-    evaluation_seconds: float
-    samples_per_second: float
-    schedule_microseconds: float | None = None
+    total_seconds: Number
+    train_seconds: Number
+    evaluation_seconds: Number
+    samples_per_second: Number
+    schedule_microseconds: Number | None = None
 
 
 class Evaluated(_Part):
     """The loss and the metrics on the validation split after `step` updates."""
 
     step: int
-    validation: dict[str, float | None]
+    validation: dict[str, Number | None]
 
 
 class Results(_Part):

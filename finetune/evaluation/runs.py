@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from finetune.errors import RecordError
-from finetune.evaluation.record import HISTORY, PREDICTIONS, RECORD, RunRecord, find_runs, read_record
+from finetune.evaluation.record import HISTORY, MOST, PREDICTIONS, RECORD, RunRecord, find_runs, read_record
 
-NEEDED = (("optimizer", "name"), ("training", "seed"), ("training", "batch_size"), ("evaluation", "select"))
+NEEDED: dict[tuple[str, str], type] = {
+    ("optimizer", "name"): str,
+    ("training", "seed"): int,
+    ("training", "batch_size"): int,
+    ("evaluation", "select"): str,
+    ("schedule", "name"): str,
+}
 TOLERANCE = 1e-6
 MOST_PROBLEMS = 10
 
@@ -55,7 +60,7 @@ class RecordedRun:
             return ()
         except OSError as error:
             raise RecordError(f"{path}: can't be read: {error.strerror}") from error
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise RecordError(f"{path}: a line isn't one of a history; it was altered, so run again") from error
 
     def correct(self, split: str) -> NDArray[np.bool_] | None:
@@ -95,13 +100,12 @@ class RecordedRun:
             )
 
 
-def _point(row: Mapping[str, object]) -> EvaluationPoint:
+def _point(row: Mapping[str, Any]) -> EvaluationPoint:
     step, epoch, seconds, values = (row[key] for key in ("step", "epoch", "seconds", "evaluation"))
-    if not (isinstance(step, int) and isinstance(values, Mapping)):
-        raise TypeError("not a row of an evaluation")
-    if not all(value is None or isinstance(value, int | float) for value in values.values()):
-        raise TypeError("not a row of an evaluation")
-    if not (isinstance(epoch, int | float) and isinstance(seconds, int | float)):
+    numbers = [step, epoch, seconds, *(value for value in values.values() if value is not None)]
+    if not (
+        isinstance(step, int) and all(isinstance(number, int | float) and abs(number) <= MOST for number in numbers)
+    ):
         raise TypeError("not a row of an evaluation")
     return EvaluationPoint(step, float(epoch), float(seconds), values)
 
@@ -151,19 +155,23 @@ def _consistent(path: Path, record: RunRecord) -> RunRecord:
 
 def _missing(record: RunRecord) -> Iterator[str]:
     """Yields the place of each part that comparisons read and the format leaves open, and that isn't there."""
-    for block, key in NEEDED:
-        if not (isinstance(record.recipe.get(block), Mapping) and key in record.recipe[block]):
+    for (block, key), kind in NEEDED.items():
+        settings = record.recipe.get(block)
+        if not (isinstance(settings, Mapping) and isinstance(settings.get(key), kind)):
             yield f"recipe.{block}.{key}"
-    if "name" not in record.schedule.settings:
+    if not isinstance(record.schedule.settings.get("name"), str):
         yield "schedule.settings.name"
     if not record.schedule.groups:
         yield "schedule.groups"
+    for split in ("train", "validation"):
+        if split not in record.identity.data:
+            yield f"identity.data.{split}"
     if record.results is None:
         return
     select = record.results.select
     for split in sorted(record.identity.data.keys() - {"train"}):
         result = record.results.splits.get(split)
-        if result is None or select not in result.metrics or not math.isfinite(result.metrics[select].value):
+        if result is None or select not in result.metrics:
             yield f"results.splits.{split}.metrics.{select}"
     if select not in record.results.best.validation:
         yield f"results.best.validation.{select}"

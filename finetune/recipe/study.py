@@ -76,7 +76,7 @@ class StudySettings(Block):
             raise SettingError("tuning", f"chooses {PEAK}, which the grid gives too; keep one of them")
         if self.equal_area and (self.tuning or PEAK in self.grid):
             raise SettingError("equal_area", f"sets {PEAK}, as tuning or the grid does too; keep one of them")
-        shared = set(self.tuning.seeds) & set(self.grid.get(SEED, ())) if self.tuning else set()
+        shared = [seed for seed in self.tuning.seeds if seed in self.grid.get(SEED, ())] if self.tuning else []
         if shared:
             raise SettingError(
                 "tuning.seeds",

@@ -209,3 +209,8 @@ def test_training_time_is_the_mean_of_the_runs_that_finished(make_record, measur
     records = [make_record(seed=seed, seconds=seconds) for seed, seconds in enumerate((90.0, 100.0, 140.0))]
     found = measured([*records, make_record(seed=3, seconds=1.0, diverged=True)])["cosine"]["train_seconds"]
     assert (found.value.estimate, found.runs) == (110.0, 3)
+
+
+def test_what_would_divide_by_next_to_nothing_is_left_out(measured, runs):
+    overhead = measured(runs([], [], seconds=1e-320, overhead=20.0))["cosine"]["overhead_share"]
+    assert (overhead.value, overhead.note) == (None, "not a finite number")

@@ -125,7 +125,11 @@ def test_a_record_that_contradicts_itself_is_refused(tamper, refused, keys, valu
         (("recipe",), {}, "recipe.optimizer.name"),
         (("recipe", "training"), 5, "recipe.training.seed"),
         (("recipe", "evaluation"), {}, "recipe.evaluation.select"),
+        (("recipe", "schedule"), None, "recipe.schedule.name"),
+        (("recipe", "training", "batch_size"), [32], "recipe.training.batch_size"),
+        (("identity", "data"), {}, "identity.data.train"),
         (("schedule", "settings"), {}, "schedule.settings.name"),
+        (("schedule", "settings", "name"), {}, "schedule.settings.name"),
         (("schedule", "groups"), [], "schedule.groups"),
         (("results", "splits", "validation", "metrics"), {}, "results.splits.validation.metrics.accuracy"),
         (("results", "splits", "test", "metrics"), {}, "results.splits.test.metrics.accuracy"),
@@ -139,10 +143,11 @@ def test_a_record_without_what_is_compared_is_refused(tamper, refused, keys, val
     assert line.endswith("; it was altered, so run again")
 
 
-def test_a_score_that_is_no_number_is_refused(tamper, refused):
-    tamper("results", "splits", "test", "metrics", "accuracy", "value", value=float("nan"))
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e101])
+def test_a_score_that_no_run_can_have_is_refused(tamper, refused, value):
+    tamper("results", "splits", "test", "metrics", "accuracy", "value", value=value)
     (line,) = refused()
-    assert "has no results.splits.test.metrics.accuracy, or not as a run writes it" in line
+    assert "not a record of format 1 (results.splits.test.metrics.accuracy.value: " in line
 
 
 def test_several_problems_are_told_at_once(tamper, make_record, save, refused):
@@ -188,6 +193,10 @@ def test_a_last_evaluation_cut_short_by_a_crash_is_left_out(make_record, save):
         '{"step": 10, "epoch": 1.0, "seconds": 1.0, "evaluation": {"accuracy": "high"}}',
         '{"step": 10, "epoch": 1.0, "seconds": 1.0, "evaluation": 0.5}',
         '["evaluation"]',
+        '{"step": 1e400, "epoch": 1.0, "seconds": 1.0, "evaluation": {}}',
+        f'{{"step": {10**400}, "epoch": 1.0, "seconds": 1.0, "evaluation": {{}}}}',
+        '{"step": 10, "epoch": 1.0, "seconds": 1.0, "evaluation": {"accuracy": NaN}}',
+        '{"evaluation": ' + "[" * 100_000,
     ],
 )
 def test_an_altered_line_of_a_history_is_refused(make_record, save, line):

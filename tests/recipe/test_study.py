@@ -88,6 +88,7 @@ def test_a_study_is_no_recipe_unless_it_is_taken_away(write):
         ({"grid": {"tracking": [["wandb"]]}}, "study.grid: tracking can't be varied"),
         ({"grid": {"training.seed": [1, 1]}}, "1 is given twice"),
         ({"grid": {"training.seed": [-1]}}, "-1 is not a seed"),
+        ({"grid": {"training.seed": [[1]]}, "tuning": {"factors": [1, 2], "seeds": [9]}}, "[1] is not a seed"),
         ({"grid": {"training.seed": list(range(10_001))}}, "makes 10,001 runs, more than 10,000"),
         ({"grid": {"schedule": ["cosine", {"name": "cosine"}]}}, "make the same run; keep one"),
         ({"grid": GRID, "reference": "linear"}, "linear is none of the schedules, cosine, step"),
