@@ -23,6 +23,10 @@ app = typer.Typer(
 )
 app.add_typer(schedules_app, name="schedules")
 
+TrustRemoteCode = Annotated[
+    bool, typer.Option("--trust-remote-code", help="Run the code that comes with the model; no recipe can ask for it.")
+]
+
 
 def _show_version(asked: bool) -> None:  # noqa: FBT001 - typer's callback
     if asked:
@@ -52,20 +56,22 @@ def run(
     ] = None,
     repeat: Annotated[bool, typer.Option("--repeat", help="Run again even if the run is already recorded.")] = False,
     allow_plugins: AllowPlugins = False,
+    trust_remote_code: TrustRemoteCode = False,
 ) -> None:
     """Train one recipe and record what came of it. For several processes: accelerate launch finetune/run.py RECIPE."""
     from finetune.recipe import is_study, load_recipe
 
     if is_study(recipe, overrides or []):
-        study(recipe, overrides, workers=1, allow_plugins=allow_plugins)
+        study(recipe, overrides, workers=1, allow_plugins=allow_plugins, trust_remote_code=trust_remote_code)
         return
     loaded = load_recipe(recipe, overrides or [], allow_plugins=allow_plugins)
 
     from rich.console import Console
 
-    from finetune.training import fine_tune, leave_together
+    from finetune.training import Library, fine_tune, leave_together
 
-    record = fine_tune(loaded, source=recipe, console=Console(), repeat=repeat)
+    library = Library(trust_remote_code=trust_remote_code)
+    record = fine_tune(loaded, source=recipe, console=Console(), repeat=repeat, library=library)
     leave_together()
     if record.status == "diverged":
         raise typer.Exit(1)
@@ -79,6 +85,7 @@ def study(
     ] = None,
     workers: Annotated[int, typer.Option(help="How many runs at once, each with its share of the threads.")] = 1,
     allow_plugins: AllowPlugins = False,
+    trust_remote_code: TrustRemoteCode = False,
 ) -> None:
     """Train a recipe under every combination of its study, go on where it was left, and compare the runs."""
     from finetune.recipe import load_study
@@ -92,7 +99,7 @@ def study(
     from finetune.training import leave_together
 
     console = Console()
-    outcome = run_study(loaded, source=recipe, console=console, workers=workers)
+    outcome = run_study(loaded, source=recipe, console=console, workers=workers, trust_remote_code=trust_remote_code)
     leave_together()
     show_outcome(outcome, console)
     if outcome.failed:
@@ -145,6 +152,7 @@ def lr_find(
     seeds: Annotated[int, typer.Option(help="How often, with another seed each time.")] = 3,
     output: Annotated[Path | None, typer.Option(help="A picture (.png, .svg, .html) or the numbers (.json).")] = None,
     allow_plugins: AllowPlugins = False,
+    trust_remote_code: TrustRemoteCode = False,
 ) -> None:
     """Search for a peak rate: train while the rate climbs, and see where the loss falls fastest (range test)."""
     from finetune.cli.rate_search import check_output, show_search
@@ -158,7 +166,15 @@ def lr_find(
     from finetune.training import find_rate, leave_together
 
     console = Console()
-    search = find_rate(loaded, least=least, most=most, updates=updates, seeds=seeds, console=console)
+    search = find_rate(
+        loaded,
+        least=least,
+        most=most,
+        updates=updates,
+        seeds=seeds,
+        console=console,
+        trust_remote_code=trust_remote_code,
+    )
     show_search(search, console, output)
     leave_together()
 

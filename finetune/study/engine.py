@@ -41,19 +41,22 @@ class Outcome:
         return tuple(done for done in self.runs if done.status == "failed")
 
 
-def run_study(study: Study, *, source: Path, console: Console, workers: int = 1) -> Outcome:
+def run_study(
+    study: Study, *, source: Path, console: Console, workers: int = 1, trust_remote_code: bool = False
+) -> Outcome:
     """Makes every run of `study`, read from the file `source`, that isn't recorded yet, and returns what came of all.
 
     First those that choose peak rates, then, seed by seed, those that are compared. A run that fails is written down
     and the others go on. With several `workers`, each is a process with its share of the threads and of the GPUs. Under
-    a launcher every process calls this. Raises FinetuneError, before any run, for whatever the data, a setting or the
-    machine can't give, and where another study has the name.
+    a launcher every process calls this. `trust_remote_code`: whether code that comes with a model may run. Raises
+    FinetuneError, before any run, for whatever the data, a setting or the machine can't give, and where another study
+    has the name.
     """
     _check_workers(workers)
     console.quiet = console.quiet or not is_main_process()
     check_name(study, source=source)
     check_trackers(study.settings[0].recipe.tracking)
-    library = Library(keep_weights=True)
+    library = Library(keep_weights=True, trust_remote_code=trust_remote_code)
     for setting in study.settings:
         layout = layout_of(setting.recipe)
         lay_out_updates(setting.recipe, layout=layout, library=library)
@@ -113,7 +116,8 @@ def _performing(make: partial[Done], library: Library, workers: int) -> Iterator
     numbers = context.Queue()
     for number in range(workers):
         numbers.put(number)
-    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_begin_worker, initargs=(numbers, workers))
+    begin = partial(_begin_worker, numbers, workers, trust_remote_code=library.trust_remote_code)
+    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=begin)
     try:
         yield partial(_perform_in, pool, make)
     finally:
@@ -135,7 +139,7 @@ def _perform_in(pool: ProcessPoolExecutor, make: partial[Done], jobs: Sequence[J
 _worker_library: Library | None = None
 
 
-def _begin_worker(numbers: multiprocessing.Queue[int], workers: int) -> None:
+def _begin_worker(numbers: multiprocessing.Queue[int], workers: int, *, trust_remote_code: bool) -> None:
     global _worker_library
     import torch
 
@@ -144,7 +148,7 @@ def _begin_worker(numbers: multiprocessing.Queue[int], workers: int) -> None:
     if torch.cuda.is_available():
         torch.cuda.set_device(number % torch.cuda.device_count())
         os.environ["LOCAL_RANK"] = str(number % torch.cuda.device_count())
-    _worker_library = Library(keep_weights=True)
+    _worker_library = Library(keep_weights=True, trust_remote_code=trust_remote_code)
     gc.collect()
     gc.freeze()
 

@@ -1,6 +1,6 @@
 """Tokenizers and models from the Hub, its cache or a local folder, with one message where they can't be had.
 
-Weights are read from safetensors only and code from a repository never runs.
+Weights are read from safetensors only, and code that comes with a model runs only where it is trusted.
 """
 
 from __future__ import annotations
@@ -19,23 +19,33 @@ from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrained
 from transformers.utils import logging as transformers_logging
 
 from finetune.errors import ModelError
+from finetune.tasks.trust import INDEX, refuse_code, refuse_what_lies_elsewhere
 
-WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
+WEIGHTS = ("model.safetensors", INDEX)
 
 
 @dataclass(frozen=True)
 class Pretrained:
-    """Where a pretrained model is: a folder, or a repository on the Hub and its revision."""
+    """Where a pretrained model is: a folder, or a repository on the Hub and its revision.
+
+    `trust_remote_code`: whether code that comes with it may run.
+    """
 
     location: str
     revision: str | None = None
     local: bool = False
+    trust_remote_code: bool = False
 
     def check(self) -> None:
-        """Raises ModelError where a local folder lacks what a model needs; a repository is checked when it is read."""
-        if not self.local:
-            return
+        """Raises ModelError where a local folder lacks what a model needs, or reaches out of itself.
+
+        A repository is checked when it is read.
+        """
         folder = Path(self.location)
+        if not self.local:
+            if folder.is_dir():  # which transformers would take for the repository
+                raise ModelError(f"{folder}: is a folder here, not a repository (model.hub); for it write model.path")
+            return
         if not folder.is_dir():
             raise ModelError(f"{folder}: no such folder (model.path); for a model on the Hub write model.hub")
         if not (folder / "config.json").is_file():
@@ -44,6 +54,7 @@ class Pretrained:
             raise ModelError(
                 f"{folder}: holds no weights: {' or '.join(WEIGHTS)} is needed (pickled weights aren't read)"
             )
+        refuse_what_lies_elsewhere(folder)
 
     def commit(self) -> str | None:
         """Returns the commit that the repository's files in the cache are of; None for a folder."""
@@ -57,7 +68,9 @@ class Pretrained:
         """Yields the keywords for `from_pretrained`; turns its many errors into one ModelError."""
         try:
             with quiet_transformers():
-                yield {"revision": self.revision or "main", "trust_remote_code": False}
+                if not self.trust_remote_code:
+                    refuse_code(PreTrainedConfig.get_config_dict(self.location, revision=self.revision or "main")[0])
+                yield {"revision": self.revision or "main", "trust_remote_code": self.trust_remote_code}
         except Exception as error:
             raise ModelError(f"{self.location}: {self._why_not(what, error)}") from error
 
@@ -70,6 +83,8 @@ class Pretrained:
                 f"the {what} isn't in the local cache, and HF_HUB_OFFLINE=1 keeps the Hub out of reach: unset it, "
                 f"fill the cache on a machine with a connection, or give a local folder as model.path ({reason})"
             )
+        if "trust_remote_code" in str(error):
+            return f"the {what} runs code that comes with it: read it, and pass --trust-remote-code if you trust it"
         return f"the {what} can't be loaded: {reason}"
 
 

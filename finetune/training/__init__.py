@@ -1,6 +1,7 @@
 """Runs: from a recipe to a record."""
 
 from finetune.training.fine_tuning import fine_tune
+from finetune.training.material import Library
 from finetune.training.plan import mean_factor
 from finetune.training.processes import is_main_process, leave_together
 from finetune.training.rate_curve import RateCurve, RateSearch, RateSpread
@@ -9,6 +10,7 @@ from finetune.training.run_directory import run_directory
 from finetune.training.tracking import check_trackers
 
 __all__ = [
+    "Library",
     "RateCurve",
     "RateSearch",
     "RateSpread",

@@ -54,10 +54,12 @@ class Library:
     """The data, the tokenised examples and the weights of recipes, each read once however many recipes share them.
 
     `keep_weights`: holds a copy of every pretrained model, for those who make more than one run of it.
+    `trust_remote_code`: whether code that comes with a model may run.
     """
 
-    def __init__(self, *, keep_weights: bool = False) -> None:
+    def __init__(self, *, keep_weights: bool = False, trust_remote_code: bool = False) -> None:
         self._keep_weights = keep_weights
+        self.trust_remote_code = trust_remote_code
         self._data: dict[str, RawData] = {}
         self._material: dict[str, Material] = {}
         self._weights: dict[str, Weights] = {}
@@ -73,7 +75,7 @@ class Library:
         """Tokenises every split; raises ModelError where the tokenizer can't be had."""
         key = recipe.model_dump_json(include={"data", "task", "model"})
         if key not in self._material:
-            self._material[key] = _encode(recipe, self.data(recipe))
+            self._material[key] = _encode(recipe, self.data(recipe), self._source(recipe))
         return self._material[key]
 
     def model(self, recipe: Recipe) -> LoadedModel:
@@ -83,11 +85,23 @@ class Library:
         if key in self._weights:
             return self._weights[key].load(seed=seed)
         loaded = recipe.task.load_model(
-            pretrained_model(recipe), classes=material.classes, tokenizer=material.tokenizer, seed=seed
+            self._source(recipe), classes=material.classes, tokenizer=material.tokenizer, seed=seed
         )
         if self._keep_weights:
             self._weights[key] = Weights.of(loaded)
         return loaded
+
+    def _source(self, recipe: Recipe) -> Pretrained:
+        """Returns where the recipe's model is; raises ModelError where a local folder isn't a model's."""
+        model = recipe.model
+        source = Pretrained(
+            str(model.path or model.hub),
+            revision=model.revision,
+            local=model.path is not None,
+            trust_remote_code=self.trust_remote_code,
+        )
+        source.check()
+        return source
 
 
 def _read_data(recipe: Recipe) -> RawData:
@@ -123,8 +137,8 @@ def training_examples(recipe: Recipe, material: Material) -> EncodedSplit:
     return train if count >= len(train) else train.select(draw(len(train), count, seed=recipe.training.seed))
 
 
-def _encode(recipe: Recipe, data: RawData) -> Material:
-    tokenizer = recipe.task.load_tokenizer(pretrained_model(recipe))
+def _encode(recipe: Recipe, data: RawData, source: Pretrained) -> Material:
+    tokenizer = recipe.task.load_tokenizer(source)
     splits = {split: recipe.task.encode(examples, tokenizer) for split, examples in data.examples.items()}
     for split, encoded in splits.items():
         encoded.require_tokens(split)
@@ -133,14 +147,6 @@ def _encode(recipe: Recipe, data: RawData) -> Material:
         for split, encoded in splits.items()
     }
     return Material(splits, data.classes, identities, tokenizer, data.cautions)
-
-
-def pretrained_model(recipe: Recipe) -> Pretrained:
-    """Returns where the recipe's model is; raises ModelError where a local folder isn't a model's."""
-    model = recipe.model
-    source = Pretrained(str(model.path or model.hub), revision=model.revision, local=model.path is not None)
-    source.check()
-    return source
 
 
 def describe_source(recipe: Recipe) -> str:

@@ -33,7 +33,16 @@ if TYPE_CHECKING:
 FEWEST_UPDATES = 10
 
 
-def find_rate(recipe: Recipe, *, least: float, most: float, updates: int, seeds: int, console: Console) -> RateSearch:
+def find_rate(
+    recipe: Recipe,
+    *,
+    least: float,
+    most: float,
+    updates: int,
+    seeds: int,
+    console: Console,
+    trust_remote_code: bool = False,
+) -> RateSearch:
     """Trains `recipe` once per seed, from its own seed upwards, while the rate climbs from `least` to `most`.
 
     Model, data, optimizer, batch size, clipping and precision are the recipe's; its schedule and duration are not used,
@@ -44,14 +53,14 @@ def find_rate(recipe: Recipe, *, least: float, most: float, updates: int, seeds:
     nothing passes the former by noise alone.
 
     Nothing is evaluated or kept, nothing is written to the recipe's output, and the random state is afterwards what it
-    was. Under a launcher every process calls this, and the main one speaks. Raises SettingError, before anything is
-    read, unless 0 < least < most, updates ≥ 10 and seeds ≥ 1; and FinetuneError for whatever the recipe, the data, the
-    model or the machine can't give.
+    was. Under a launcher every process calls this, and the main one speaks. `trust_remote_code`: whether code that
+    comes with the model may run. Raises SettingError, before anything is read, unless 0 < least < most, updates ≥ 10
+    and seeds ≥ 1; and FinetuneError for whatever the recipe, the data, the model or the machine can't give.
     """
     _check(recipe, least=least, most=most, updates=updates, seeds=seeds)
     layout = layout_of(recipe)
     console.quiet = console.quiet or not layout.is_main
-    library = Library(keep_weights=True)
+    library = Library(keep_weights=True, trust_remote_code=trust_remote_code)
     say(
         console,
         f"{recipe.name}: {recipe.optimizer.name}, rates from {least:g} to {most:g} over {updates} updates, "
