@@ -90,6 +90,21 @@ class ResumeError(FinetuneError):
     """A run that was saved under another schedule, horizon or peak than it is to be gone on with."""
 
 
+class RunStopped(BaseException):
+    """A run that stopped in good order, and goes on when it is started again; no error, so none catches it as one.
+
+    `reason`: in a few words; `step`: the updates made, all of them in a checkpoint.
+    """
+
+    def __init__(self, reason: str, step: int) -> None:
+        super().__init__(reason, step)
+        self.reason = reason
+        self.step = step
+
+    def __str__(self) -> str:
+        return f"stopped after update {self.step}, on {self.reason}; the same command goes on from there"
+
+
 class DeviceError(FinetuneError):
     """A setting that the hardware or the number of processes can't satisfy."""
 

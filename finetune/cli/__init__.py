@@ -12,7 +12,9 @@ import typer
 
 from finetune.cli.schedules import AllowPlugins
 from finetune.cli.schedules import app as schedules_app
-from finetune.errors import FinetuneError
+from finetune.errors import FinetuneError, RunStopped
+
+STOPPED = 75  # EX_TEMPFAIL of sysexits.h: try again
 
 app = typer.Typer(
     help="Fine-tune pretrained models under any learning-rate schedule, and compare schedules with evidence.",
@@ -180,9 +182,19 @@ def lr_find(
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Runs the command line and exits: 0 done, 1 a run that diverged, 2 input that can't be used, 130 interrupted."""
+    """Runs the command line and exits.
+
+    0 done, 1 a run that diverged, 2 input that can't be used, 75 stopped and to be gone on with, 130 interrupted.
+    """
     try:
         app(args=arguments)
+    except RunStopped as stopped:
+        from finetune.training import leave_together
+
+        if os.environ.get("RANK", "0") == "0":
+            print(f"finetune: {stopped}", file=sys.stderr)
+        leave_together()
+        sys.exit(STOPPED)
     except FinetuneError as error:
         if os.environ.get("RANK", "0") == "0":
             print(f"finetune: {error}", file=sys.stderr)

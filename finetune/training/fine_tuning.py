@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping
+from contextlib import nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from transformers import PrinterCallback, TrainingArguments, set_seed
 
-from finetune.errors import RecordError
+from finetune.errors import RecordError, RunStopped
 from finetune.evaluation.record import (
     HISTORY,
     MODEL,
@@ -23,7 +24,6 @@ from finetune.evaluation.record import (
     RunRecord,
     SplitResult,
     StudyPart,
-    read_history,
     read_record,
     write_atomically,
     write_record,
@@ -31,6 +31,16 @@ from finetune.evaluation.record import (
 from finetune.metrics import load_metric
 from finetune.schedules import CooldownOnRequest
 from finetune.training.cadence import Cadence
+from finetune.training.checkpoints import (
+    CHECKPOINTS,
+    Checkpoint,
+    kept_model,
+    newest_checkpoint,
+    read_fingerprints,
+    remove_old,
+    write_checkpoint,
+    write_fingerprints,
+)
 from finetune.training.clock import TrainingClock
 from finetune.training.cooldown import REQUEST
 from finetune.training.environment import effective_precision
@@ -40,17 +50,13 @@ from finetune.training.material import Library, RawData
 from finetune.training.plan import Plan, make_plan, show_plan
 from finetune.training.progress import RunProgress, say, say_table
 from finetune.training.recording import Finished, build_record, write_predictions
-from finetune.training.run_directory import (
-    CHECKPOINTS,
-    claim,
-    newest_checkpoint,
-    read_fingerprints,
-    run_directory,
-    write_fingerprints,
-)
-from finetune.training.selection import Logits, Selection, load_weights, save_model, score
+from finetune.training.run_directory import claim, run_directory
+from finetune.training.run_lock import held
+from finetune.training.selection import Logits, Selection, score
+from finetune.training.stopping import StopRequest
 from finetune.training.tracking import TENSORBOARD, Tracking, check_trackers, label_run
 from finetune.training.trainer import ScheduledTrainer
+from finetune.training.weights import load_weights, publish_model, save_model
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -71,8 +77,9 @@ def fine_tune(
 
     A run already recorded on the same data is not run again unless `repeat`; one that was interrupted goes on from its
     newest checkpoint. `study`: what the run is for, if it is part of one. `library`: holds data that other runs have
-    read. Under a launcher every process calls this; the main one writes and speaks. Raises FinetuneError
-    for whatever the recipe, the data, the model or the machine can't give, before training.
+    read. Under a launcher every process calls this; the main one writes and speaks. On SIGTERM, Ctrl-C or the end of
+    its launcher a run saves a checkpoint and raises RunStopped. Raises FinetuneError for whatever the recipe, the data,
+    the model or the machine can't give, before training, and where the run can't be written on the way.
     """
     started = datetime.now(UTC)
     run = run_directory(recipe, source=source)
@@ -85,13 +92,14 @@ def fine_tune(
     data = library.data(recipe)
     if recorded:
         return _recorded(run, data, console)
-    checkpoint = None if repeat else newest_checkpoint(run)
-    if checkpoint is not None:
-        _refuse_other_data(run, read_fingerprints(run), data)
     if layout.is_main:
         claim(run)
-    plan = make_plan(recipe, run=run, layout=layout, library=library)
-    return _Training(plan, study, started, console).run(checkpoint)
+    with held(run) if layout.is_main else nullcontext():
+        checkpoint = None if repeat else newest_checkpoint(run, say=lambda line: say(console, line))
+        if checkpoint is not None:
+            _refuse_other_data(run, read_fingerprints(run), data)
+        plan = make_plan(recipe, run=run, layout=layout, library=library)
+        return _Training(plan, study, started, console).run(checkpoint)
 
 
 def _recorded(run: Path, data: RawData, console: Console) -> RunRecord:
@@ -130,8 +138,9 @@ class _Training:
             metrics=self.metrics,
             select=recipe.evaluation.select,
             keep=recipe.evaluation.keep,
-            save=lambda trainer: save_model(trainer, plan.run / MODEL),
+            save=self._keep_model,
         )
+        self.stop = StopRequest()
         self.trainer = ScheduledTrainer(
             model=plan.loaded.model,
             args=training_arguments(plan),
@@ -140,6 +149,7 @@ class _Training:
             lengths=plan.horizon.run,
             compute_loss_func=recipe.task.training_loss,
             validate=self.selection.validate,
+            checkpoint=self._write_checkpoint,
             clock=self.clock,
             data_collator=recipe.task.collator(plan.material.tokenizer),
             train_dataset=plan.train,
@@ -159,6 +169,8 @@ class _Training:
             mean_over_processes=self.trainer.mean_over_processes,
             show=self.progress.show,
             track=self.tracking.write,
+            reason_to_stop=lambda: self.stop.reason,
+            alone=plan.layout.processes == 1,
         )
         self.trainer.remove_callback(PrinterCallback)
         self.trainer.add_callback(
@@ -170,17 +182,32 @@ class _Training:
         self.trainer.add_callback(self.history)
         self.trainer.add_callback(self.progress)
 
-    def run(self, checkpoint: Path | None) -> RunRecord:
+    def _keep_model(self, trainer: ScheduledTrainer) -> None:
+        save_model(trainer, kept_model(self.plan.run, trainer.state.global_step))
+        self._remove_old()
+
+    def _write_checkpoint(self, trainer: ScheduledTrainer) -> None:
+        best = self.selection.best
+        keeps = self.plan.recipe.evaluation.keep == "best" and best is not None
+        self.history.flush()
+        write_checkpoint(trainer, self.plan.run, kept_step=best.step if keeps and best else None)
+        self._remove_old()
+
+    def _remove_old(self) -> None:
+        if self.plan.layout.is_main:
+            keep = self.plan.recipe.checkpoints.keep
+            remove_old(self.plan.run, keep=keep, ranked_first=self.selection.ranked_first)
+
+    def run(self, checkpoint: Checkpoint | None) -> RunRecord:
         """Trains, on from `checkpoint` if there is one, keeps a model, reads the test split, and writes the record."""
         plan, main = self.plan, self.plan.layout.is_main
-        step = int(checkpoint.name.rpartition("-")[2]) if checkpoint else 0
-        rows = [row for row in read_history(plan.run) if row["step"] <= step] if checkpoint else []
+        step = checkpoint.step if checkpoint else 0
         self.trainer.accelerator.wait_for_everyone()
         if main:
             _clear(plan, keep_checkpoints=checkpoint is not None)
         show_plan(plan, self.console, precision=effective_precision(self.trainer), resumed_at=step)
         with self.tracking.during():
-            self._train(checkpoint, rows)
+            self._train(checkpoint)
             results = None if self.history.diverged_at_step else self._conclude()
             if results is not None:
                 self.tracking.conclude(results)
@@ -207,17 +234,21 @@ class _Training:
         show_results(record, self.console)
         return record
 
-    def _train(self, checkpoint: Path | None, rows: list[Row]) -> None:
+    def _train(self, checkpoint: Checkpoint | None) -> None:
         plan = self.plan
+        rows: list[Row] = checkpoint.rows if checkpoint else []
         self.selection.resume(rows)
         self.history.resume(rows)
         # Dropout must differ between processes, and be the same however many runs this process made before.
         set_seed(int(np.random.SeedSequence([plan.recipe.training.seed, plan.layout.rank]).generate_state(1)[0]))
         self.clock.start(seconds=rows[-1]["seconds"] if rows else 0.0)
         try:
-            self.trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+            with self.stop.listening():
+                self.trainer.train(resume_from_checkpoint=str(checkpoint.path) if checkpoint else None)
         finally:
             self.progress.stop()
+        if self.history.stopped_at_step is not None:
+            raise RunStopped(self.stop.reason or "a signal to another process", self.history.stopped_at_step)
 
     def _conclude(self) -> Results:
         """Keeps the best or the last model and evaluates it on every split but the one it was trained on."""
@@ -226,13 +257,16 @@ class _Training:
         best = self.selection.best or last
         keep = plan.recipe.evaluation.keep
         kept = best if keep == "best" else last
+        folder = kept_model(plan.run, kept.step)
         if keep == "last" or self.selection.best is None:
-            save_model(self.trainer, plan.run / MODEL)
+            save_model(self.trainer, folder)
         elif kept.step != last.step:
-            load_weights(self.trainer, plan.run / MODEL)
+            load_weights(self.trainer, folder)
         splits = {"validation": self._evaluate("validation", kept.logits)}
         if "test" in plan.material.splits:
             splits["test"] = self._evaluate("test", None)
+        if plan.layout.is_main:
+            publish_model(folder, plan.run / MODEL)
         return Results(
             select=plan.recipe.evaluation.select,
             kept=keep,

@@ -5,24 +5,39 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import torch
 
 
+def random_state() -> dict[str, Any]:
+    """Returns the state of the global generators of Python, NumPy, torch and the GPU in use."""
+    return {
+        "python": random.getstate(),
+        "numpy": np.random.get_state(),  # noqa: NPY002 - it is the global one that is kept
+        "cpu": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state() if torch.cuda.is_available() else None,
+    }
+
+
+def set_random_state(state: dict[str, Any]) -> None:
+    """Sets the generators to what `random_state` returned; one that was on another kind of device is left as it is."""
+    random.setstate(state["python"])
+    np.random.set_state(state["numpy"])  # noqa: NPY002
+    torch.set_rng_state(state["cpu"])
+    if state["cuda"] is not None and torch.cuda.is_available():
+        torch.cuda.set_rng_state(state["cuda"])
+
+
 @contextmanager
 def preserved_random_state() -> Iterator[None]:
-    """Restores the global generators of Python, NumPy, torch and the GPU in use, whatever is drawn inside.
+    """Restores the generators, whatever is drawn inside.
 
     Every iterator over a DataLoader draws from torch's, so that an evaluation would otherwise change what is trained.
     """
-    python, numpy, cpu = random.getstate(), np.random.get_state(), torch.get_rng_state()  # noqa: NPY002 - it is the global one that is kept
-    cuda = torch.cuda.get_rng_state() if torch.cuda.is_available() else None
+    state = random_state()
     try:
         yield
     finally:
-        random.setstate(python)
-        np.random.set_state(numpy)  # noqa: NPY002
-        torch.set_rng_state(cpu)
-        if cuda is not None:
-            torch.cuda.set_rng_state(cuda)
+        set_random_state(state)

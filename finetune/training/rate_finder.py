@@ -138,6 +138,7 @@ def _train(
             lengths=plan.horizon.run,
             compute_loss_func=recipe.task.training_loss,
             validate=lambda _: {},
+            checkpoint=lambda _: None,
             clock=clock,
             data_collator=recipe.task.collator(plan.material.tokenizer),
             train_dataset=plan.material.splits["train"],

@@ -5,18 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from finetune.errors import RecordError
-from finetune.evaluation.record import write_atomically
 
 if TYPE_CHECKING:
     from finetune.recipe import Recipe
-
-CHECKPOINTS = "checkpoints"
-FINGERPRINTS = "data.json"
 
 
 def run_directory(recipe: Recipe, *, source: Path) -> Path:
@@ -56,25 +51,3 @@ def claim(run: Path) -> None:
         probe.unlink()
     except OSError as error:
         raise RecordError(f"{run}: can't be written to ({error.strerror}); set output to a folder that can") from error
-
-
-def newest_checkpoint(run: Path) -> Path | None:
-    """Returns the checkpoint of `run` made last, of those written to their end."""
-    complete = [path.parent for path in (run / CHECKPOINTS).glob("checkpoint-*/trainer_state.json")]
-    return max(complete, key=lambda path: int(path.name.rpartition("-")[2]), default=None)
-
-
-def write_fingerprints(run: Path, fingerprints: Mapping[str, str]) -> None:
-    """Writes beside the checkpoints of `run` what data they are made on."""
-    text = json.dumps(dict(fingerprints))
-    write_atomically(run / CHECKPOINTS / FINGERPRINTS, lambda path: path.write_text(text, encoding="utf-8"))
-
-
-def read_fingerprints(run: Path) -> dict[str, str]:
-    """Returns what data the checkpoints of `run` were made on: split ▶ fingerprint."""
-    path = run / CHECKPOINTS / FINGERPRINTS
-    try:
-        fingerprints: dict[str, str] = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise RecordError(f"{path}: can't be read, so the run can't go on; pass --repeat to begin anew") from error
-    return fingerprints

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import math
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from finetune.errors import RecordError
 from finetune.evaluation.record import Score, SplitResult
-from finetune.tasks.pretrained import quiet_transformers
 
 if TYPE_CHECKING:
     from finetune.metrics.base import Metric
@@ -38,7 +34,7 @@ class Selection:
     """Evaluates on validation when the trainer asks, and keeps the model that ranks first by `select`.
 
     Of equals the earliest stays. A value that isn't a number never ranks first. With keep="last" nothing is written in
-    between. `save` writes the model at hand to the run's directory; every process calls it.
+    between. `save` writes the model at hand; every process calls it. `ranked_first`: the updates at which a model did.
     """
 
     def __init__(
@@ -53,6 +49,7 @@ class Selection:
     ) -> None:
         self.best: Evaluation | None = None
         self.last: Evaluation | None = None
+        self.ranked_first: list[int] = []
         self._split = split
         self._task = task
         self._metrics = metrics
@@ -83,6 +80,7 @@ class Selection:
         value = evaluation.values[self._select]
         if math.isfinite(value) and (self.best is None or value > self.best.values[self._select]):
             self.best = evaluation
+            self.ranked_first.append(evaluation.step)
         return self.best is evaluation
 
 
@@ -100,39 +98,3 @@ def score(task: TextClassification, metrics: Sequence[Metric], logits: Logits, l
             for metric in metrics
         },
     )
-
-
-def save_model(trainer: ScheduledTrainer, folder: Path) -> None:
-    """Writes the model and its tokenizer to `folder`, in place of what was there; every process calls it.
-
-    Written aside and renamed: after a crash the folder holds the old model or the new one.
-    """
-    state = trainer.accelerator.get_state_dict(trainer.model_wrapped)
-    tokenizer: Any = trainer.processing_class
-    if not trainer.is_world_process_zero():
-        return
-    aside, old = folder.with_name(f".{folder.name}.new"), folder.with_name(f".{folder.name}.old")
-    try:
-        for leftover in (aside, old):
-            shutil.rmtree(leftover, ignore_errors=True)
-        with quiet_transformers():
-            trainer.accelerator.unwrap_model(trainer.model).save_pretrained(aside, state_dict=state)
-            tokenizer.save_pretrained(aside)
-        if folder.exists():
-            folder.rename(old)
-        aside.rename(folder)
-        shutil.rmtree(old, ignore_errors=True)
-    except OSError as error:
-        raise RecordError(f"{folder}: the model can't be written: {error.strerror or error}") from error
-
-
-def load_weights(trainer: ScheduledTrainer, folder: Path) -> None:
-    """Puts the weights that `save_model` wrote to `folder` back into the trainer's model."""
-    from safetensors.torch import load_file
-
-    model = trainer.accelerator.unwrap_model(trainer.model)
-    state = {name: tensor for path in sorted(folder.glob("*.safetensors")) for name, tensor in load_file(path).items()}
-    missing, unexpected = model.load_state_dict(state, strict=False)
-    tied = set(getattr(model, "all_tied_weights_keys", None) or {})
-    if unexpected or set(missing) - tied:
-        raise RecordError(f"{folder}: its weights don't fit the model that was trained; was it altered?")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,9 +14,11 @@ from transformers import Trainer
 from finetune.schedules import Run, ScheduledLR, ScheduleMixin
 from finetune.tasks.pretrained import quiet_transformers
 from finetune.training.batches import TrainingLoader
+from finetune.training.checkpoints import read_checkpoint
 from finetune.training.clock import TrainingClock
 from finetune.training.parameter_groups import NO_DECAY, parameter_groups
-from finetune.training.random_state import preserved_random_state
+from finetune.training.random_state import preserved_random_state, set_random_state
+from finetune.training.weights import load_weights
 
 if TYPE_CHECKING:
     from finetune.recipe import Recipe
@@ -39,8 +42,8 @@ class ScheduledTrainer(ScheduleMixin, Trainer):
     """A Trainer of a recipe whose batches are given, and whose evaluations leave no trace.
 
     `validate` is called whenever an evaluation is due and returns its metrics; a schedule that is driven by one is told
-    the one that selects models. The random state after it, and after
-    `predict_split`, is what it was before.
+    the one that selects models. `checkpoint` is called whenever a checkpoint is due. The random state after
+    `validate`, and after `predict_split`, is what it was before.
     """
 
     def __init__(
@@ -50,6 +53,7 @@ class ScheduledTrainer(ScheduleMixin, Trainer):
         batches: LengthGroupedBatches,
         lengths: Run,
         validate: Callable[[ScheduledTrainer], dict[str, float]],
+        checkpoint: Callable[[ScheduledTrainer], None],
         clock: TrainingClock,
         **kwargs: Any,
     ) -> None:
@@ -58,6 +62,7 @@ class ScheduledTrainer(ScheduleMixin, Trainer):
         self._batches = batches
         self._lengths = lengths
         self._validate = validate
+        self._checkpoint = checkpoint
         self._clock = clock
         self._loss: torch.Tensor | None = None
         self._gradient_norm: torch.Tensor | None = None
@@ -140,7 +145,28 @@ class ScheduledTrainer(ScheduleMixin, Trainer):
 
     def _save_checkpoint(self, *args: Any, **kwargs: Any) -> None:
         with self._clock.paused(), quiet_transformers():
-            super()._save_checkpoint(*args, **kwargs)
+            self._checkpoint(self)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: torch.nn.Module | None = None) -> None:
+        load_weights(self, Path(resume_from_checkpoint))
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        if checkpoint is not None:
+            state = read_checkpoint(Path(checkpoint))
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.lr_scheduler.load_state_dict(state["scheduler"])
+
+    def _load_scaler(self, checkpoint: str | None) -> None:
+        if checkpoint is not None and self.accelerator.scaler is not None:
+            saved = read_checkpoint(Path(checkpoint))["scaler"]
+            if saved is not None:
+                self.accelerator.scaler.load_state_dict(saved)
+
+    def _load_rng_state(self, checkpoint: str | None) -> None:
+        if checkpoint is not None:
+            generators = read_checkpoint(Path(checkpoint))["random"]
+            if self.args.process_index < len(generators):
+                set_random_state(generators[self.args.process_index])
 
     def predict_split(self, split: EncodedSplit) -> np.ndarray[Any, Any]:
         """Returns the logits of every example, in the order the split was read in; every process gets all of them."""

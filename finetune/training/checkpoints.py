@@ -1,0 +1,156 @@
+"""The checkpoints of a run, and the models it may still keep: written whole, verified, and no more of them than needed.
+
+RUN/checkpoints/data.json           what data they were made on
+RUN/checkpoints/checkpoint-STEP/    weights, and the state of optimizer, schedule, scaler and random generators
+RUN/checkpoints/model-STEP/         a model that ranked first when it was evaluated
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from accelerate.utils import gather_object
+from transformers.trainer import TRAINER_STATE_NAME
+
+from finetune.errors import RecordError
+from finetune.evaluation.record import HISTORY, write_atomically
+from finetune.training.plain_state import read_state, write_state
+from finetune.training.random_state import random_state
+from finetune.training.whole_folders import facts_of, fault_of, write_whole
+
+if TYPE_CHECKING:
+    from finetune.training.trainer import ScheduledTrainer
+
+CHECKPOINTS = "checkpoints"
+FINGERPRINTS = "data.json"
+STATE = "training"
+_CHECKPOINT, _MODEL = "checkpoint-", "model-"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A whole checkpoint. `rows`: the run's history up to its update; `kept_step`: of the model that ranked first."""
+
+    path: Path
+    step: int
+    kept_step: int | None
+    rows: list[dict[str, Any]]
+
+
+def kept_model(run: Path, step: int) -> Path:
+    """Returns where the model of update `step` lies while the run goes on."""
+    return run / CHECKPOINTS / f"{_MODEL}{step}"
+
+
+def newest_checkpoint(run: Path, *, say: Callable[[str], None]) -> Checkpoint | None:
+    """Returns the whole checkpoint of `run` made last; `say` is told of each newer one that is passed over, and why."""
+    for step in sorted(_steps(run, _CHECKPOINT), reverse=True):
+        found = _read(run, step)
+        if isinstance(found, Checkpoint):
+            return found
+        say(f"{run / CHECKPOINTS / f'{_CHECKPOINT}{step}'}: passed over: {found}")
+    return None
+
+
+def _read(run: Path, step: int) -> Checkpoint | str:
+    """Returns the checkpoint of update `step`, or what is wrong with it."""
+    path = run / CHECKPOINTS / f"{_CHECKPOINT}{step}"
+    fault = fault_of(path)
+    if fault is not None:
+        return fault
+    kept_step = facts_of(path)["kept_step"]
+    if kept_step is not None and (fault := fault_of(kept_model(run, kept_step))) is not None:
+        return f"the model of update {kept_step}, which it keeps: {fault}"
+    rows = [row for row in _whole_rows(run) if row["step"] <= step]
+    if sum("rates" in row for row in rows) != step:
+        return f"{HISTORY} lacks updates before it"
+    return Checkpoint(path, step, kept_step, rows)
+
+
+def _whole_rows(run: Path) -> list[dict[str, Any]]:
+    """Returns the rows of the history up to the first that was cut short or altered."""
+    rows: list[dict[str, Any]] = []
+    try:
+        text = (run / HISTORY).read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return rows
+    for line in text.splitlines():
+        try:
+            row = json.loads(line)
+        except ValueError:
+            break
+        if not isinstance(row, dict) or not isinstance(row.get("step"), int):
+            break
+        rows.append(row)
+    return rows
+
+
+def write_checkpoint(trainer: ScheduledTrainer, run: Path, *, kept_step: int | None) -> None:
+    """Writes the checkpoint of the update just made; every process calls it."""
+    generators = gather_object([random_state()])
+    weights = trainer.accelerator.get_state_dict(trainer.model_wrapped)
+    if not trainer.is_world_process_zero():
+        return
+    scaler = trainer.accelerator.scaler
+
+    def write(aside: Path) -> None:
+        trainer.accelerator.unwrap_model(trainer.model).save_pretrained(aside, state_dict=weights)
+        state = {
+            "optimizer": trainer.optimizer.state_dict(),
+            "scheduler": trainer.lr_scheduler.state_dict(),
+            "scaler": None if scaler is None else scaler.state_dict(),
+            "random": generators,
+        }
+        write_state(aside, STATE, state)
+        trainer.state.save_to_json(str(aside / TRAINER_STATE_NAME))
+
+    write_whole(run / CHECKPOINTS / f"{_CHECKPOINT}{trainer.state.global_step}", write, facts={"kept_step": kept_step})
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """Returns the state of optimizer, scheduler, scaler and each process's random generators; RecordError if unfit."""
+    try:
+        state: dict[str, Any] = read_state(path, STATE)
+    except (OSError, ValueError, KeyError) as error:
+        raise RecordError(f"{path}: can't be read ({error!r}); delete it, and the run goes on without it") from error
+    return state
+
+
+def remove_old(run: Path, *, keep: int, ranked_first: Collection[int]) -> None:
+    """Leaves the newest `keep` checkpoints, and of the models those that they or the run as it is now may keep.
+
+    `ranked_first`: the updates at which a model ranked first, in order.
+    """
+    steps = sorted(_steps(run, _CHECKPOINT))
+    for step in steps[:-keep]:
+        shutil.rmtree(run / CHECKPOINTS / f"{_CHECKPOINT}{step}", ignore_errors=True)
+    ends = [*steps[-keep:], max(ranked_first, default=0)]
+    needed = {max((first for first in ranked_first if first <= end), default=None) for end in ends}
+    for step in set(_steps(run, _MODEL)) - needed:
+        shutil.rmtree(kept_model(run, step), ignore_errors=True)
+
+
+def _steps(run: Path, prefix: str) -> list[int]:
+    names = [path.name.removeprefix(prefix) for path in (run / CHECKPOINTS).glob(f"{prefix}*")]
+    return [int(name) for name in names if name.isdecimal()]
+
+
+def write_fingerprints(run: Path, fingerprints: Mapping[str, str]) -> None:
+    """Writes beside the checkpoints of `run` what data they are made on."""
+    text = json.dumps(dict(fingerprints))
+    write_atomically(run / CHECKPOINTS / FINGERPRINTS, lambda path: path.write_text(text, encoding="utf-8"))
+
+
+def read_fingerprints(run: Path) -> dict[str, str]:
+    """Returns what data the checkpoints of `run` were made on: split ▶ fingerprint."""
+    path = run / CHECKPOINTS / FINGERPRINTS
+    try:
+        fingerprints: dict[str, str] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise RecordError(f"{path}: can't be read, so the run can't go on; pass --repeat to begin anew") from error
+    return fingerprints

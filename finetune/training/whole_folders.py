@@ -1,0 +1,111 @@
+"""Folders that are whole or not there: written aside, listed in a manifest, flushed to disk and renamed into place."""
+
+from __future__ import annotations
+
+import json
+import mmap
+import os
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import xxhash
+from safetensors import SafetensorError
+
+from finetune.errors import RecordError
+
+MANIFEST = "manifest.json"
+FORMAT = 1
+
+
+def write_whole(folder: Path, write: Callable[[Path], object], *, facts: Mapping[str, Any] | None = None) -> None:
+    """Makes `folder`, in place of what was there, of what `write(aside)` puts into an empty folder beside it.
+
+    After a crash at any moment the folder is the old one, the new one or none. `facts` stand in its manifest. Raises
+    RecordError where it can't be written, as on a full disk; then the old one is as it was.
+    """
+    aside, old = folder.with_name(f".{folder.name}.new"), folder.with_name(f".{folder.name}.old")
+    try:
+        for leftover in (aside, old):
+            shutil.rmtree(leftover, ignore_errors=True)
+        aside.mkdir(parents=True)
+        write(aside)
+        seal(aside, facts=facts)
+        if folder.exists():
+            folder.rename(old)
+        aside.rename(folder)
+        _flush(folder.parent)
+        shutil.rmtree(old, ignore_errors=True)
+    except (OSError, SafetensorError) as error:
+        shutil.rmtree(aside, ignore_errors=True)
+        reason = getattr(error, "strerror", None) or error
+        raise RecordError(f"{folder}: can't be written: {reason}; make room or mend the place, then go on") from error
+
+
+def seal(folder: Path, *, facts: Mapping[str, Any] | None = None) -> None:
+    """Flushes every file in `folder`, and writes and flushes a manifest of their sizes and XXH3 hashes."""
+    files = {}
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            files[path.relative_to(folder).as_posix()] = {"size": path.stat().st_size, "xxh3_128": _hash(path)}
+            _flush(path)
+    manifest = folder / MANIFEST
+    manifest.write_text(json.dumps({"format": FORMAT, "facts": dict(facts or {}), "files": files}), encoding="utf-8")
+    _flush(manifest)
+    _flush(folder)
+
+
+def fault_of(folder: Path) -> str | None:
+    """Returns what `folder` lacks of the one that was sealed, in words; None if it is whole."""
+    try:
+        files = _read_manifest(folder)["files"]
+        found = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir()} - {MANIFEST}
+        if strange := found - set(files):
+            return f"{min(strange)} isn't in its {MANIFEST}"
+        for name, expected in files.items():
+            path = folder / name
+            if name not in found:
+                return f"{name} is missing"
+            if path.is_symlink():
+                return f"{name} is a symbolic link"
+            if path.stat().st_size != expected["size"]:
+                return f"{name} has {path.stat().st_size:,} bytes in place of {expected['size']:,}"
+            if _hash(path) != expected["xxh3_128"]:
+                return f"{name} was altered"
+    except FileNotFoundError:
+        return f"it has no {MANIFEST}: it wasn't written to its end"
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        return f"its {MANIFEST} can't be read ({error!r})"
+    return None
+
+
+def facts_of(folder: Path) -> dict[str, Any]:
+    """Returns the facts that a whole folder was written with."""
+    facts: dict[str, Any] = _read_manifest(folder)["facts"]
+    return facts
+
+
+def _read_manifest(folder: Path) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    if content["format"] != FORMAT:
+        raise ValueError(f"format {content['format']} in place of {FORMAT}")
+    return content
+
+
+def _hash(path: Path) -> str:
+    if path.stat().st_size == 0:
+        return xxhash.xxh3_128(b"").hexdigest()
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        return xxhash.xxh3_128(content).hexdigest()
+
+
+def _flush(path: Path) -> None:
+    """Has the operating system write a file or the entries of a folder to disk; Windows can't flush a folder."""
+    if os.name == "nt" and path.is_dir():
+        return
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
