@@ -21,7 +21,7 @@ from finetune.errors import RecordError
 from finetune.evaluation.record import HISTORY, write_atomically
 from finetune.training.plain_state import read_state, write_state
 from finetune.training.random_state import random_state
-from finetune.training.whole_folders import facts_of, fault_of, write_whole
+from finetune.training.whole_folders import facts_of, fault_of, is_sealed, seal, write_whole
 
 if TYPE_CHECKING:
     from finetune.training.trainer import ScheduledTrainer
@@ -99,6 +99,8 @@ def write_checkpoint(trainer: ScheduledTrainer, run: Path, *, kept_step: int | N
     scaler = trainer.accelerator.scaler
 
     def write(aside: Path) -> None:
+        if kept_step is not None and not is_sealed(kept_model(run, kept_step)):
+            seal(kept_model(run, kept_step))
         trainer.accelerator.unwrap_model(trainer.model).save_pretrained(aside, state_dict=weights)
         state = {
             "optimizer": trainer.optimizer.state_dict(),

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 from finetune.errors import RecordError
 from finetune.tasks.pretrained import quiet_transformers
-from finetune.training.whole_folders import MANIFEST, write_whole
+from finetune.training.whole_folders import MANIFEST, replace_folder, write_whole
 
 if TYPE_CHECKING:
     from finetune.training.trainer import ScheduledTrainer
 
 
 def save_model(trainer: ScheduledTrainer, folder: Path) -> None:
-    """Writes the model and its tokenizer to `folder`, whole, in place of what was there; every process calls it."""
+    """Writes the model and its tokenizer to `folder`, in place of what was there; every process calls it."""
     state = trainer.accelerator.get_state_dict(trainer.model_wrapped)
     tokenizer: Any = trainer.processing_class
     if not trainer.is_world_process_zero():
@@ -27,7 +27,7 @@ def save_model(trainer: ScheduledTrainer, folder: Path) -> None:
             trainer.accelerator.unwrap_model(trainer.model).save_pretrained(aside, state_dict=state)
             tokenizer.save_pretrained(aside)
 
-    write_whole(folder, write)
+    replace_folder(folder, write)
 
 
 def load_weights(trainer: ScheduledTrainer, folder: Path) -> None:

@@ -20,10 +20,21 @@ FORMAT = 1
 
 
 def write_whole(folder: Path, write: Callable[[Path], object], *, facts: Mapping[str, Any] | None = None) -> None:
+    """Makes `folder` as `replace_folder` does, sealed with `facts`, so that it is known after any crash to be whole."""
+
+    def write_and_seal(aside: Path) -> None:
+        write(aside)
+        seal(aside, facts=facts)
+
+    replace_folder(folder, write_and_seal)
+    _flush(folder.parent)
+
+
+def replace_folder(folder: Path, write: Callable[[Path], object]) -> None:
     """Makes `folder`, in place of what was there, of what `write(aside)` puts into an empty folder beside it.
 
-    After a crash at any moment the folder is the old one, the new one or none. `facts` stand in its manifest. Raises
-    RecordError where it can't be written, as on a full disk; then the old one is as it was.
+    If this process dies meanwhile the folder is the old one, the new one or none. Raises RecordError where it can't be
+    written, as on a full disk; then the old one is as it was.
     """
     aside, old = folder.with_name(f".{folder.name}.new"), folder.with_name(f".{folder.name}.old")
     try:
@@ -31,11 +42,9 @@ def write_whole(folder: Path, write: Callable[[Path], object], *, facts: Mapping
             shutil.rmtree(leftover, ignore_errors=True)
         aside.mkdir(parents=True)
         write(aside)
-        seal(aside, facts=facts)
         if folder.exists():
             folder.rename(old)
         aside.rename(folder)
-        _flush(folder.parent)
         shutil.rmtree(old, ignore_errors=True)
     except (OSError, SafetensorError) as error:
         shutil.rmtree(aside, ignore_errors=True)
@@ -54,6 +63,11 @@ def seal(folder: Path, *, facts: Mapping[str, Any] | None = None) -> None:
     manifest.write_text(json.dumps({"format": FORMAT, "facts": dict(facts or {}), "files": files}), encoding="utf-8")
     _flush(manifest)
     _flush(folder)
+
+
+def is_sealed(folder: Path) -> bool:
+    """Whether `folder` has a manifest."""
+    return (folder / MANIFEST).exists()
 
 
 def fault_of(folder: Path) -> str | None:
