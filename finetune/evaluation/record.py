@@ -17,7 +17,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from finetune.errors import RecordError
+from finetune.errors import RecordError, listed
 
 RECORD = "record.json"
 RECIPE = "recipe.yaml"
@@ -76,7 +76,7 @@ class Identity(_Part):
     classes: list[str]
     model: ModelIdentity
     batches: str
-    seed: int
+    seed: Annotated[int, Field(ge=0, lt=2**32)]
 
 
 class GroupRates(_Part):
@@ -159,8 +159,8 @@ class StudyPart(_Part):
     keys: list[str]
     tuned: list[str]
     reference: str | None = None
-    equivalence: float | None = None
-    target: float | None = None
+    equivalence: Number | None = None
+    target: Number | None = None
 
 
 class RunRecord(_Part):
@@ -190,7 +190,7 @@ def read_record(run: Path) -> RunRecord:
         raise RecordError(f"{path}: can't be read: {error.strerror}") from error
     except ValidationError as error:
         first = error.errors()[0]
-        place = ".".join(map(str, first["loc"])) or "the file"
+        place = ".".join(listed([str(part)]) for part in first["loc"]) or "the file"
         if first["loc"] == ("format",) and isinstance(first["input"], int) and first["input"] > FORMAT:
             raise RecordError(
                 f"{path}: a record of format {first['input']}, and this version reads format {FORMAT}; a newer version "

@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from finetune.errors import RecordError
+from finetune.errors import RecordError, listed
 from finetune.evaluation.record import HISTORY, MOST, PREDICTIONS, RECORD, RunRecord, find_runs, read_record
 
 NEEDED: dict[tuple[str, str], type] = {
@@ -83,7 +83,7 @@ class RecordedRun:
             correct = np.array(equal.to_pylist(), dtype=bool)
         except FileNotFoundError:
             return None
-        except (OSError, pyarrow.ArrowException) as error:
+        except (OSError, ValueError, pyarrow.ArrowException) as error:
             raise RecordError(f"{path}: can't be read as predictions: {error}") from error
         self._check(path, split, correct)
         return correct
@@ -147,8 +147,8 @@ def _consistent(path: Path, record: RunRecord) -> RunRecord:
     for what, (one, other) in said.items():
         if one != other:
             raise RecordError(
-                f"{path / RECORD}: contradicts itself on {what}, {one} in one place and {other} in another; "
-                "it was altered, so run again"
+                f"{path / RECORD}: contradicts itself on {what}, {listed([str(one)])} in one place and "
+                f"{listed([str(other)])} in another; it was altered, so run again"
             )
     return record
 
@@ -161,7 +161,7 @@ def _missing(record: RunRecord) -> Iterator[str]:
             yield f"recipe.{block}.{key}"
     if not isinstance(record.schedule.settings.get("name"), str):
         yield "schedule.settings.name"
-    if not record.schedule.groups:
+    if not record.schedule.groups or not all(1 / MOST < group.peak < MOST for group in record.schedule.groups):
         yield "schedule.groups"
     for split in ("train", "validation"):
         if split not in record.identity.data:

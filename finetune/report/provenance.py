@@ -136,7 +136,7 @@ def _settings(view: View, row: Row, rows: Sequence[Row], keys: Sequence[str]) ->
 
 
 def _listed(seeds: Sequence[int]) -> str:
-    whole = len(seeds) > 2 and list(seeds) == list(range(seeds[0], seeds[-1] + 1))
+    whole = len(seeds) > 2 and len(set(seeds)) == len(seeds) == seeds[-1] - seeds[0] + 1
     return f"{seeds[0]}–{seeds[-1]}" if whole else ", ".join(map(str, seeds))
 
 

@@ -120,6 +120,10 @@ def load_tokenizer(source: Pretrained, *, max_length: int) -> PreTrainedTokenize
             f"{source.location}: its tokenizer has {tokens:,} tokens, but its model only {embedded:,}; "
             "they don't belong together"
         )
+    if not isinstance(tokenizer.model_max_length, int | float):
+        raise ModelError(
+            f"{source.location}: the model_max_length in its tokenizer_config.json is not a number; leave it out"
+        )
     longest = min(tokenizer.model_max_length, getattr(config, "max_position_embeddings", None) or max_length)
     if max_length > longest:
         raise ModelError(

@@ -131,6 +131,7 @@ def test_a_record_that_contradicts_itself_is_refused(tamper, refused, keys, valu
         (("schedule", "settings"), {}, "schedule.settings.name"),
         (("schedule", "settings", "name"), {}, "schedule.settings.name"),
         (("schedule", "groups"), [], "schedule.groups"),
+        (("schedule", "groups", 0, "peak"), 0.0, "schedule.groups"),
         (("results", "splits", "validation", "metrics"), {}, "results.splits.validation.metrics.accuracy"),
         (("results", "splits", "test", "metrics"), {}, "results.splits.test.metrics.accuracy"),
         (("results", "best", "validation"), {}, "results.best.validation.accuracy"),

@@ -254,6 +254,37 @@ def test_without_a_padding_token_the_end_token_pads(folder):
     assert tokenizer.pad_token_id == tokenizer.convert_tokens_to_ids("[SEP]")
 
 
+@pytest.mark.parametrize("limit", [[64], "64"])
+def test_a_limit_of_tokens_that_is_no_number_is_refused(folder, limit):
+    path = folder / "tokenizer_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"model_max_length": limit}))
+    with pytest.raises(ModelError, match=r"is not a number; leave it out|the tokenizer can't be loaded"):
+        load_tokenizer(local(folder), max_length=32)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"model_type": ["bert"]},
+        {"hidden_size": "32"},
+        {"hidden_size": -1},
+        {"num_attention_heads": 0},
+        {"hidden_act": "stranger.function"},
+        {"quantization_config": {"quant_method": "stranger"}},
+        {"max_position_embeddings": "many"},
+        {"dtype": "stranger"},
+    ],
+    ids=str,
+)
+def test_a_config_that_is_wrong_is_refused_or_of_no_effect(folder, tokenizer, settings):
+    configure(folder, **settings)
+    try:
+        loaded = load(local(folder), tokenizer)
+    except ModelError:
+        return
+    assert loaded.model.config.hidden_size == 32
+
+
 def test_a_tokenizer_that_cannot_pad_is_refused(folder):
     drop_special_tokens(folder, "pad_token")
     with pytest.raises(ModelError, match="neither a padding nor an end token"):
