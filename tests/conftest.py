@@ -1,10 +1,7 @@
 """What all tests share: slow ones run last, and a tiny model, sentences it can learn from, and a Hub cache of both."""
 
-import csv
 import io
-import json
 import os
-import random
 import shutil
 import subprocess
 import sys
@@ -12,18 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from tests import tiny
+
 # Tests never reach the Hub; this must be set before huggingface_hub is imported.
 os.environ["HF_HUB_OFFLINE"] = "1"
-
-SPECIAL = "[PAD] [UNK] [CLS] [SEP] [MASK]"
-GOOD = "brilliant charming clever delightful funny graceful moving rich superb tender thrilling warm"
-BAD = "awful bland boring clumsy dreary dull empty hollow lazy stale tedious weak"
-NEUTRAL = (
-    "a about actor after all an and as at before but camera cast character city comedy day director drama ending "
-    "every family film for friend from has in into is it its life long many movie music new night of old on one plot "
-    "role scene screen script second sequel so some sound stage star story street than that the their then there this "
-    "through time to town two version war way which while with without writer year young"
-)
 
 
 def pytest_collection_modifyitems(items):
@@ -32,47 +21,14 @@ def pytest_collection_modifyitems(items):
 
 @pytest.fixture(scope="session")
 def sentences():
-    """Returns `count` rows in the form of SST-2: 3 to 30 words, half of them telling, classes drawn evenly."""
-
-    def make(count, seed):
-        draw = random.Random(seed)
-        telling, neutral = (BAD.split(), GOOD.split()), NEUTRAL.split()
-        rows = []
-        for idx in range(count):
-            label, length = draw.randrange(2), draw.randint(3, 30)
-            words = draw.choices(telling[label], k=length // 2) + draw.choices(neutral, k=length - length // 2)
-            draw.shuffle(words)
-            rows.append({"idx": idx, "sentence": " ".join(words), "label": label})
-        return rows
-
-    return make
+    """`tiny.sentences`."""
+    return tiny.sentences
 
 
 @pytest.fixture(scope="session")
 def save_model():
-    """Saves a BERT encoder of random weights, without a head, and its tokenizer into a folder."""
-
-    def save(folder, *, positions):
-        import torch
-        from transformers import BertConfig, BertModel, BertTokenizerFast
-
-        words = f"{SPECIAL} {GOOD} {BAD} {NEUTRAL}".split()
-        tokenizer = BertTokenizerFast(vocab={word: number for number, word in enumerate(words)})
-        tokenizer.model_max_length = positions
-        config = BertConfig(
-            vocab_size=len(words),
-            hidden_size=32,
-            num_hidden_layers=2,
-            num_attention_heads=2,
-            intermediate_size=64,
-            max_position_embeddings=positions,
-        )
-        with torch.random.fork_rng():
-            torch.manual_seed(0)
-            BertModel(config).save_pretrained(folder)
-        tokenizer.save_pretrained(folder)
-
-    return save
+    """`tiny.save_model`."""
+    return tiny.save_model
 
 
 @pytest.fixture(scope="session")
@@ -84,35 +40,11 @@ def tiny_model(tmp_path_factory, save_model):
 
 
 @pytest.fixture(scope="session")
-def review_files(tmp_path_factory, sentences):
-    """A folder with train.csv (200 rows), validation.jsonl (60) and test.parquet (60)."""
-    import pyarrow
-    from pyarrow import parquet
-
+def review_files(tmp_path_factory):
+    """A folder with the reviews of `tiny.write_reviews`."""
     folder = tmp_path_factory.mktemp("reviews")
-
-    def rows(count, seed):
-        return [row | {"label": ("negative", "positive")[row["label"]]} for row in sentences(count, seed)]
-
-    with (folder / "train.csv").open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, ["idx", "sentence", "label"])
-        writer.writeheader()
-        writer.writerows(rows(200, seed=1))
-    lines = [json.dumps(row) + "\n" for row in rows(60, seed=2)]
-    (folder / "validation.jsonl").write_text("".join(lines), encoding="utf-8")
-    parquet.write_table(pyarrow.Table.from_pylist(rows(60, seed=3)), folder / "test.parquet")
+    tiny.write_reviews(folder)
     return folder
-
-
-RECIPE = """
-task: {{name: text_classification, text: sentence, label: label, max_length: 32}}
-model: {{path: "{model}"}}
-data: {{files: {{train: train.csv, validation: validation.jsonl, test: test.parquet}}}}
-schedule: {{name: cosine, warmup: "10%"}}
-optimizer: {{name: adamw, learning_rate: 5e-3}}
-training: {{duration: 2ep, batch_size: 16, precision: fp32, seed: 0}}
-evaluation: {{every: 1ep, metrics: [accuracy, f1_macro], select: accuracy, keep: best, batch_size: 32}}
-"""
 
 
 @pytest.fixture
@@ -120,9 +52,7 @@ def small_recipe(tmp_path, tiny_model, review_files):
     """The path of a recipe that trains the tiny model on a copy of the review files, for 26 updates."""
     for file in review_files.iterdir():
         shutil.copy(file, tmp_path)
-    path = tmp_path / "small.yaml"
-    path.write_text(RECIPE.format(model=tiny_model.as_posix()), encoding="utf-8")
-    return path
+    return tiny.write_recipe(tmp_path, tiny_model)
 
 
 @pytest.fixture

@@ -1,70 +1,26 @@
 """Signals to runs as users launch them: to one rank, to all, to the launcher; they stop in good order and go on."""
 
-import os
 import signal
-import subprocess
-import sys
-import time
-from pathlib import Path
 
 import psutil
 import pytest
-import torch
-from safetensors.torch import load_file
 
-from finetune.evaluation.record import find_runs, read_history, read_record
-
-ROOT = Path(__file__).parents[1]
-BIN = Path(sys.executable).parent
-SCRIPT = str(ROOT / "finetune" / "run.py")
-ALONE = [sys.executable, SCRIPT]
-LAUNCHED = [str(BIN / "accelerate"), "launch", "--config_file", str(ROOT / "accelerate_configs/cpu.yaml"), SCRIPT]
-TWO = [str(BIN / "torchrun"), "--nproc_per_node", "2", "--master_port", "29611", SCRIPT]
+from finetune.evaluation.record import read_history
+from tests.faults import (
+    ALONE,
+    LAUNCHED,
+    TWO,
+    Faults,
+    assert_equal_runs,
+    finish,
+    kill_at_random,
+    processes_of,
+    spoil_checkpoints,
+    start,
+    wait_for_updates,
+)
 
 pytestmark = pytest.mark.slow
-
-
-def start(command, recipe, output):
-    """Starts a run of some hundred updates; returns the process of the command."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("ACCELERATE_")}
-    environment |= {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
-    settings = ["training.duration=400", "evaluation.every=150", "checkpoints.every=null", f"output={output}"]
-    return subprocess.Popen(
-        [*command, str(recipe), *settings], env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
-
-
-def wait_for_updates(output, count):
-    """Waits until a history has `count` lines."""
-    until = time.monotonic() + 180
-    while time.monotonic() < until:
-        histories = list(output.rglob("history.jsonl"))
-        if histories and histories[0].read_text().count("\n") >= count:
-            return
-        time.sleep(0.02)
-    raise AssertionError("the run made no updates")
-
-
-def processes_of(command):
-    """Returns the processes that run the recipe, under `command`."""
-    children = psutil.Process(command.pid).children(recursive=True)
-    return [child for child in children if SCRIPT in child.cmdline() and "launch" not in child.cmdline()]
-
-
-def finish(command, recipe, output):
-    process = start(command, recipe, output)
-    text, _ = process.communicate(timeout=300)
-    assert process.returncode == 0, text
-    (run,) = find_runs([output])
-    return run, text
-
-
-def assert_equal_runs(one, other):
-    assert read_record(one).results == read_record(other).results
-    first, second = (load_file(run / "model" / "model.safetensors") for run in (one, other))
-    assert all(torch.equal(first[name], second[name]) for name in first)
-    told = [[{key: row[key] for key in row if key != "seconds"} for row in read_history(run)] for run in (one, other)]
-    assert told[0] == told[1]
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -111,3 +67,13 @@ def test_a_run_whose_launcher_was_killed_stops_in_good_order(small_recipe, tmp_p
     run, text = finish(LAUNCHED, small_recipe, tmp_path / "stopped")
     assert "after update" in text
     assert sum("rates" in row for row in read_history(run)) == 400
+
+
+def test_a_run_that_is_killed_at_random_moments_loses_nothing(small_recipe, tmp_path):
+    faults = kill_at_random(ALONE, small_recipe, tmp_path, count=3, seed=0, numbers=(signal.SIGKILL,))
+    assert faults == Faults(injected=3, survived=3, lost=0, altered=0)
+
+
+def test_a_checkpoint_that_was_spoilt_is_never_taken_for_whole(small_recipe, tmp_path):
+    faults = spoil_checkpoints(ALONE, small_recipe, tmp_path, count=60, seed=0)
+    assert faults == Faults(injected=60, survived=60, lost=0, altered=0)

@@ -60,7 +60,8 @@ def seal(folder: Path, *, facts: Mapping[str, Any] | None = None) -> None:
             files[path.relative_to(folder).as_posix()] = {"size": path.stat().st_size, "xxh3_128": _hash(path)}
             _flush(path)
     manifest = folder / MANIFEST
-    manifest.write_text(json.dumps({"format": FORMAT, "facts": dict(facts or {}), "files": files}), encoding="utf-8")
+    content = {"format": FORMAT, "facts": dict(facts or {}), "files": files}
+    manifest.write_text(json.dumps({**content, "xxh3_128": _hash_of(content)}), encoding="utf-8")
     _flush(manifest)
     _flush(folder)
 
@@ -104,7 +105,13 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
     content: dict[str, Any] = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
     if content["format"] != FORMAT:
         raise ValueError(f"format {content['format']} in place of {FORMAT}")
+    if content.pop("xxh3_128") != _hash_of(content):
+        raise ValueError("it was altered")
     return content
+
+
+def _hash_of(content: dict[str, Any]) -> str:
+    return xxhash.xxh3_128(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def _hash(path: Path) -> str:

@@ -1,0 +1,84 @@
+"""A tiny model, and sentences that it can learn from: a run of it takes a second."""
+
+import csv
+import json
+import random
+
+SPECIAL = "[PAD] [UNK] [CLS] [SEP] [MASK]"
+GOOD = "brilliant charming clever delightful funny graceful moving rich superb tender thrilling warm"
+BAD = "awful bland boring clumsy dreary dull empty hollow lazy stale tedious weak"
+NEUTRAL = (
+    "a about actor after all an and as at before but camera cast character city comedy day director drama ending "
+    "every family film for friend from has in into is it its life long many movie music new night of old on one plot "
+    "role scene screen script second sequel so some sound stage star story street than that the their then there this "
+    "through time to town two version war way which while with without writer year young"
+)
+
+RECIPE = """
+task: {{name: text_classification, text: sentence, label: label, max_length: 32}}
+model: {{path: "{model}"}}
+data: {{files: {{train: train.csv, validation: validation.jsonl, test: test.parquet}}}}
+schedule: {{name: cosine, warmup: "10%"}}
+optimizer: {{name: adamw, learning_rate: 5e-3}}
+training: {{duration: 2ep, batch_size: 16, precision: fp32, seed: 0}}
+evaluation: {{every: 1ep, metrics: [accuracy, f1_macro], select: accuracy, keep: best, batch_size: 32}}
+"""
+
+
+def sentences(count, seed):
+    """Returns `count` rows in the form of SST-2: 3 to 30 words, half of them telling, classes drawn evenly."""
+    draw = random.Random(seed)
+    telling, neutral = (BAD.split(), GOOD.split()), NEUTRAL.split()
+    rows = []
+    for idx in range(count):
+        label, length = draw.randrange(2), draw.randint(3, 30)
+        words = draw.choices(telling[label], k=length // 2) + draw.choices(neutral, k=length - length // 2)
+        draw.shuffle(words)
+        rows.append({"idx": idx, "sentence": " ".join(words), "label": label})
+    return rows
+
+
+def save_model(folder, *, positions):
+    """Saves a BERT encoder of random weights, without a head, and its tokenizer into a folder."""
+    import torch
+    from transformers import BertConfig, BertModel, BertTokenizerFast
+
+    words = f"{SPECIAL} {GOOD} {BAD} {NEUTRAL}".split()
+    tokenizer = BertTokenizerFast(vocab={word: number for number, word in enumerate(words)})
+    tokenizer.model_max_length = positions
+    config = BertConfig(
+        vocab_size=len(words),
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=64,
+        max_position_embeddings=positions,
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        BertModel(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+def write_reviews(folder):
+    """Writes train.csv (200 rows), validation.jsonl (60) and test.parquet (60) into `folder`."""
+    import pyarrow
+    from pyarrow import parquet
+
+    def rows(count, seed):
+        return [row | {"label": ("negative", "positive")[row["label"]]} for row in sentences(count, seed)]
+
+    with (folder / "train.csv").open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, ["idx", "sentence", "label"])
+        writer.writeheader()
+        writer.writerows(rows(200, seed=1))
+    lines = [json.dumps(row) + "\n" for row in rows(60, seed=2)]
+    (folder / "validation.jsonl").write_text("".join(lines), encoding="utf-8")
+    parquet.write_table(pyarrow.Table.from_pylist(rows(60, seed=3)), folder / "test.parquet")
+
+
+def write_recipe(folder, model):
+    """Writes small.yaml into `folder`, beside the reviews: it trains `model` for 26 updates; returns its path."""
+    path = folder / "small.yaml"
+    path.write_text(RECIPE.format(model=model.as_posix()), encoding="utf-8")
+    return path
