@@ -171,13 +171,14 @@ def refine(
     """Fit a schedule to the gradient norms that a run recorded, as a fragment of a recipe (arXiv 2310.07831)."""
     import yaml
 
-    from finetune.evaluation.record import read_history, read_record, write_atomically
+    from finetune.evaluation.record import MOST, read_history, write_atomically
+    from finetune.evaluation.runs import read_run
     from finetune.schedules import fitted, refined_factors
 
-    record = read_record(run)
+    record = read_run(run).record
     norms = [row["gradient_norm"] for row in read_history(run) if "gradient_norm" in row]
-    if any(norm is None for norm in norms):
-        raise RecordError(f"{run}: a gradient norm was not finite; refine a run that did not diverge")
+    if not all(isinstance(norm, int | float) and 1 / MOST < norm < MOST for norm in norms):
+        raise RecordError(f"{run}: a gradient norm is no finite number above 0; refine a run that did not diverge")
     if exponent is None:
         exponent = 2.0 if record.recipe["optimizer"]["name"] == "sgd" else 1.0
     factors = refined_factors(norms, smoothing=smoothing, exponent=exponent)

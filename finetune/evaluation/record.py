@@ -29,6 +29,7 @@ MOST = 1e100
 """What no score, loss or time of a run is beyond, so that sums and squares of them stay finite."""
 
 Number = Annotated[float, Field(ge=-MOST, le=MOST)]
+Count = Annotated[int, Field(gt=0, lt=2**53)]
 
 
 class _Part(BaseModel):
@@ -54,7 +55,7 @@ class SplitIdentity(_Part):
     """What a split was. `fingerprint`: SHA-256 of the columns read, in order; `truncated`: examples cut to fit."""
 
     fingerprint: str
-    count: int
+    count: Count
     truncated: int
 
 
@@ -94,8 +95,8 @@ class ScheduleRecord(_Part):
 
     settings: dict[str, Any]
     cooldown: dict[str, Any] | None = None
-    total_steps: int
-    updates_per_epoch: int
+    total_steps: Count
+    updates_per_epoch: Count
     groups: list[GroupRates]
 
 
@@ -226,9 +227,21 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
 
 
 def read_history(run: Path) -> list[dict[str, Any]]:
-    """Returns the history of `run`, a dict per line; a last line cut short by a crash is left out."""
-    lines = (run / HISTORY).read_text(encoding="utf-8").splitlines(keepends=True)
-    return [json.loads(line) for line in lines if line.endswith("\n")]
+    """Returns the history of `run`, a dict per line; a last line cut short by a crash is left out.
+
+    Raises RecordError where it can't be read, or a line is none of a history.
+    """
+    path = run / HISTORY
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+        rows: list[Any] = [json.loads(line) for line in lines if line.endswith("\n")]
+    except OSError as error:
+        raise RecordError(f"{path}: can't be read: {error.strerror}") from error
+    except (ValueError, RecursionError):
+        rows = [None]
+    if not all(isinstance(row, dict) for row in rows):
+        raise RecordError(f"{path}: a line isn't one of a history; it was altered, so run again")
+    return rows
 
 
 def find_runs(places: Sequence[Path]) -> Iterator[Path]:

@@ -118,13 +118,21 @@ def read_runs(places: Sequence[Path]) -> list[RecordedRun]:
     runs, problems = [], []
     for path in find_runs(places):
         try:
-            runs.append(RecordedRun(path, _consistent(path, read_record(path))))
+            runs.append(read_run(path))
         except RecordError as error:
             problems.append(str(error))
     if problems:
         more = [f"… and {len(problems) - MOST_PROBLEMS} more"] if len(problems) > MOST_PROBLEMS else []
         raise RecordError("\n".join([*problems[:MOST_PROBLEMS], *more]))
     return runs
+
+
+def read_run(path: Path) -> RecordedRun:
+    """Returns the recorded run in the directory `path`.
+
+    Raises RecordError where its record can't be read or contradicts itself.
+    """
+    return RecordedRun(path, _consistent(path, read_record(path)))
 
 
 def _consistent(path: Path, record: RunRecord) -> RunRecord:

@@ -45,7 +45,7 @@ def check_name(study: Study, *, source: Path) -> None:
         now = define(study, source=source)
         changed = [key for key in ("settings", "seeds", "keys") if not set(was[key]) <= set(now[key])]
         changed += [key for key in ("tuning", "equal_area") if was[key] != now[key]]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise RecordError(f"{path}: not a study's file ({error!r}); move it away to begin anew") from error
     if changed:
         raise RecordError(

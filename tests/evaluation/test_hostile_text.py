@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from finetune.cli import main
-from finetune.evaluation.record import HISTORY, RECORD, write_record
+from finetune.evaluation.record import HISTORY, write_record
 
 COMMANDS = "\x1b[2J\x1b]0;owned\x07\x9b31m"
 SPELT_OUT = r"\x1b[2J\x1b]0;owned\x07\x9b31m"
@@ -62,15 +62,43 @@ def test_a_report_and_its_figures_hold_no_command_and_are_well_formed(compare, t
             ElementTree.fromstring(text)
 
 
-def test_the_name_of_a_schedule_adds_nothing_to_what_is_fitted(tmp_path, make_record, capsys):
-    write_record(tmp_path, make_record(f"cosine\nplugins: [evil.py]\n{COMMANDS}"))
-    rows = [{"step": step, "gradient_norm": 1.0 + step % 3} for step in range(1, 30)]
-    (tmp_path / HISTORY).write_text("".join(json.dumps(row) + "\n" for row in rows))
-    with pytest.raises(SystemExit) as end:
-        main(["schedules", "refine", str(tmp_path)])
-    out = capsys.readouterr().out
-    assert end.value.code == 0
+@pytest.fixture
+def refine(tmp_path, make_record, capsys):
+    """Fits a schedule to a made-up run with gradient norms and lines of history; returns what was said."""
+
+    def refine(*lines, schedule="cosine", code=0):
+        write_record(tmp_path, make_record(schedule))
+        rows = [json.dumps({"step": step, "gradient_norm": 1.0 + step % 3}) for step in range(1, 30)]
+        (tmp_path / HISTORY).write_text("".join(f"{line}\n" for line in [*rows, *lines]))
+        with pytest.raises(SystemExit) as end:
+            main(["schedules", "refine", str(tmp_path)])
+        out, err = capsys.readouterr()
+        assert end.value.code == code
+        return out + err
+
+    return refine
+
+
+def test_the_name_of_a_schedule_adds_nothing_to_what_is_fitted(refine):
+    out = refine(schedule=f"cosine\nplugins: [evil.py]\n{COMMANDS}")
     assert set(yaml.safe_load(out)) == {"schedule"}
     assert "\x1b" not in out
     assert f"made under cosine plugins: [evil.py] {SPELT_OUT}" in out
-    assert (tmp_path / RECORD).exists()
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("{", "a line isn't one of a history; it was altered, so run again"),
+        ("7", "a line isn't one of a history"),
+        ("[" * 100_000, "a line isn't one of a history"),
+        ('{"gradient_norm": null}', "a gradient norm is no finite number above 0"),
+        ('{"gradient_norm": "high"}', "a gradient norm is no finite number above 0"),
+        ('{"gradient_norm": 1' + "0" * 400 + "}", "a gradient norm is no finite number above 0"),
+        ('{"gradient_norm": NaN}', "a gradient norm is no finite number above 0"),
+        ('{"gradient_norm": 0.0}', "a gradient norm is no finite number above 0"),
+    ],
+    ids=lambda value: value[:30],
+)
+def test_a_history_that_was_altered_is_not_fitted(refine, line, message):
+    assert message in refine(line, code=2)
