@@ -56,7 +56,11 @@ def _updates(row: Row) -> float:
 
 def _examples(row: Row) -> float:
     value: Any = row.others.get(EXAMPLES)
-    return float(value) if isinstance(value, int) else float(row.records[0].identity.data["train"].count)
+    return (
+        float(value)
+        if isinstance(value, int) and 0 < value < 2**53
+        else float(row.records[0].identity.data["train"].count)
+    )
 
 
 def _scores(view: View, row: Row) -> tuple[float, ...]:
