@@ -22,9 +22,9 @@ from finetune.training.checkpoints import newest_checkpoint
 ROOT = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent
 SCRIPT = str(ROOT / "finetune" / "run.py")
-ALONE = [sys.executable, SCRIPT]
-TWO = [str(BIN / "torchrun"), "--nproc_per_node", "2", "--master_port", "29611", SCRIPT]
-LAUNCHED = [str(BIN / "accelerate"), "launch", "--config_file", str(ROOT / "accelerate_configs/cpu.yaml"), SCRIPT]
+ALONE = (sys.executable, SCRIPT)
+TWO = (str(BIN / "torchrun"), "--nproc_per_node", "2", "--master_port", "29611", SCRIPT)
+LAUNCHED = (str(BIN / "accelerate"), "launch", "--config_file", str(ROOT / "accelerate_configs/cpu.yaml"), SCRIPT)
 
 
 @dataclass
