@@ -16,7 +16,7 @@ import psutil
 import torch
 from safetensors.torch import load_file
 
-from finetune.evaluation.record import find_runs, read_history, read_record
+from finetune.evaluation.record import MODEL, find_runs, read_history, read_record
 from finetune.training.checkpoints import newest_checkpoint
 
 ROOT = Path(__file__).parents[1]
@@ -85,13 +85,23 @@ def finish(command, recipe, output, **settings):
     return run, text
 
 
+def outcome(run):
+    """Returns what must be equal of two runs: their results, weights, and history but for the seconds."""
+    told = [{key: value for key, value in row.items() if key != "seconds"} for row in read_history(run)]
+    return read_record(run).results, load_file(run / MODEL / "model.safetensors"), told
+
+
+def assert_equal_outcomes(one, other):
+    """Fails unless two outcomes are equal bit for bit."""
+    assert one[0] == other[0]
+    assert one[1].keys() == other[1].keys()
+    assert all(torch.equal(one[1][name], other[1][name]) for name in one[1])
+    assert one[2] == other[2]
+
+
 def assert_equal_runs(one, other):
-    """Fails unless results, weights and history of two runs are equal bit for bit."""
-    assert read_record(one).results == read_record(other).results
-    first, second = (load_file(run / "model" / "model.safetensors") for run in (one, other))
-    assert all(torch.equal(first[name], second[name]) for name in first)
-    told = [[{key: row[key] for key in row if key != "seconds"} for row in read_history(run)] for run in (one, other)]
-    assert told[0] == told[1]
+    """Fails unless the outcomes of the runs in two directories are equal."""
+    assert_equal_outcomes(outcome(one), outcome(other))
 
 
 def kill_at_random(command, recipe, folder, *, count, seed, numbers=(signal.SIGKILL, signal.SIGTERM)):

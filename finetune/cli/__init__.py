@@ -191,11 +191,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except RunStopped as stopped:
         from finetune.training import leave_together
 
-        if os.environ.get("RANK", "0") == "0":
-            print(f"finetune: {stopped}", file=sys.stderr)
+        _tell(stopped)
         leave_together()
         sys.exit(STOPPED)
     except FinetuneError as error:
-        if os.environ.get("RANK", "0") == "0":
-            print(f"finetune: {error}", file=sys.stderr)
+        _tell(error)
         sys.exit(2)
+
+
+def _tell(what: BaseException) -> None:
+    """Prints why the command ends, on one of the processes that a launcher started."""
+    if os.environ.get("RANK", "0") == "0":
+        print(f"finetune: {what}", file=sys.stderr)

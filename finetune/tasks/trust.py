@@ -53,7 +53,9 @@ def refuse_code(config: Mapping[str, Any]) -> None:
         raise ModelError(
             f"its config.json names {weights} as its weights ({NAMED_WEIGHTS}), which is no safetensors file"
         )
-    for name, repository in _kernels(config):
+    kernel = next(_kernels(config), None)
+    if kernel is not None:
+        name, repository = kernel
         raise ModelError(
             f"its config.json has compiled code of {repository} run ({name}): pass --trust-remote-code if you trust it"
         )

@@ -21,7 +21,7 @@ from finetune.errors import RecordError
 from finetune.evaluation.record import HISTORY, write_atomically
 from finetune.training.plain_state import read_state, write_state
 from finetune.training.random_state import random_state
-from finetune.training.whole_folders import facts_of, fault_of, is_sealed, seal, write_whole
+from finetune.training.whole_folders import facts_of, fault_of, flush, is_sealed, seal, write_whole
 
 if TYPE_CHECKING:
     from finetune.training.trainer import ScheduledTrainer
@@ -42,6 +42,10 @@ class Checkpoint:
     rows: list[dict[str, Any]]
 
 
+def _checkpoint(run: Path, step: int) -> Path:
+    return run / CHECKPOINTS / f"{_CHECKPOINT}{step}"
+
+
 def kept_model(run: Path, step: int) -> Path:
     """Returns where the model of update `step` lies while the run goes on."""
     return run / CHECKPOINTS / f"{_MODEL}{step}"
@@ -53,13 +57,13 @@ def newest_checkpoint(run: Path, *, say: Callable[[str], None]) -> Checkpoint | 
         found = _read(run, step)
         if isinstance(found, Checkpoint):
             return found
-        say(f"{run / CHECKPOINTS / f'{_CHECKPOINT}{step}'}: passed over: {found}")
+        say(f"{_checkpoint(run, step)}: passed over: {found}")
     return None
 
 
 def _read(run: Path, step: int) -> Checkpoint | str:
     """Returns the checkpoint of update `step`, or what is wrong with it."""
-    path = run / CHECKPOINTS / f"{_CHECKPOINT}{step}"
+    path = _checkpoint(run, step)
     fault = fault_of(path)
     if fault is not None:
         return fault
@@ -99,6 +103,7 @@ def write_checkpoint(trainer: ScheduledTrainer, run: Path, *, kept_step: int | N
     scaler = trainer.accelerator.scaler
 
     def write(aside: Path) -> None:
+        flush(run / HISTORY)
         if kept_step is not None and not is_sealed(kept_model(run, kept_step)):
             seal(kept_model(run, kept_step))
         trainer.accelerator.unwrap_model(trainer.model).save_pretrained(aside, state_dict=weights)
@@ -111,7 +116,7 @@ def write_checkpoint(trainer: ScheduledTrainer, run: Path, *, kept_step: int | N
         write_state(aside, STATE, state)
         trainer.state.save_to_json(str(aside / TRAINER_STATE_NAME))
 
-    write_whole(run / CHECKPOINTS / f"{_CHECKPOINT}{trainer.state.global_step}", write, facts={"kept_step": kept_step})
+    write_whole(_checkpoint(run, trainer.state.global_step), write, facts={"kept_step": kept_step})
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
@@ -130,7 +135,7 @@ def remove_old(run: Path, *, keep: int, ranked_first: Collection[int]) -> None:
     """
     steps = sorted(_steps(run, _CHECKPOINT))
     for step in steps[:-keep]:
-        shutil.rmtree(run / CHECKPOINTS / f"{_CHECKPOINT}{step}", ignore_errors=True)
+        shutil.rmtree(_checkpoint(run, step), ignore_errors=True)
     ends = [*steps[-keep:], max(ranked_first, default=0)]
     needed = {max((first for first in ranked_first if first <= end), default=None) for end in ends}
     for step in set(_steps(run, _MODEL)) - needed:

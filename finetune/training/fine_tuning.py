@@ -187,10 +187,8 @@ class _Training:
         self._remove_old()
 
     def _write_checkpoint(self, trainer: ScheduledTrainer) -> None:
-        best = self.selection.best
-        keeps = self.plan.recipe.evaluation.keep == "best" and best is not None
-        self.history.flush()
-        write_checkpoint(trainer, self.plan.run, kept_step=best.step if keeps and best else None)
+        best = self.selection.best if self.plan.recipe.evaluation.keep == "best" else None
+        write_checkpoint(trainer, self.plan.run, kept_step=best.step if best else None)
         self._remove_old()
 
     def _remove_old(self) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -71,10 +70,6 @@ class History(TrainerCallback):
             text = "".join(map(_line, rows))
             write_atomically(self._path, lambda path: path.write_text(text, encoding="utf-8"))
         self._track(rows)
-
-    def flush(self) -> None:
-        """Has the file written to disk."""
-        self._write([], on_disk=True)
 
     @property
     def updates(self) -> list[Row]:
@@ -146,15 +141,12 @@ class History(TrainerCallback):
         with self._clock.paused():
             self._track(rows)
 
-    def _write(self, rows: list[Row], *, on_disk: bool = False) -> None:
+    def _write(self, rows: list[Row]) -> None:
         if self._path is None:
             return
         try:
             with self._path.open("a", encoding="utf-8") as file:
                 file.writelines(map(_line, rows))
-                if on_disk:
-                    file.flush()
-                    os.fsync(file.fileno())
         except OSError as error:
             raise RecordError(f"{self._path}: can't be written: {error.strerror}") from error
 

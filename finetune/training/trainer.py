@@ -63,6 +63,7 @@ class ScheduledTrainer(ScheduleMixin, Trainer):
         self._lengths = lengths
         self._validate = validate
         self._checkpoint = checkpoint
+        self._generators: list[dict[str, Any]] = []
         self._clock = clock
         self._loss: torch.Tensor | None = None
         self._gradient_norm: torch.Tensor | None = None
@@ -151,22 +152,19 @@ class ScheduledTrainer(ScheduleMixin, Trainer):
         load_weights(self, Path(resume_from_checkpoint))
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
-        if checkpoint is not None:
-            state = read_checkpoint(Path(checkpoint))
-            self.optimizer.load_state_dict(state["optimizer"])
-            self.lr_scheduler.load_state_dict(state["scheduler"])
-
-    def _load_scaler(self, checkpoint: str | None) -> None:
-        if checkpoint is not None and self.accelerator.scaler is not None:
-            saved = read_checkpoint(Path(checkpoint))["scaler"]
-            if saved is not None:
-                self.accelerator.scaler.load_state_dict(saved)
+        if checkpoint is None:
+            return
+        state = read_checkpoint(Path(checkpoint))
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.lr_scheduler.load_state_dict(state["scheduler"])
+        if self.accelerator.scaler is not None and state["scaler"] is not None:
+            self.accelerator.scaler.load_state_dict(state["scaler"])
+        self._generators = state["random"]
 
     def _load_rng_state(self, checkpoint: str | None) -> None:
-        if checkpoint is not None:
-            generators = read_checkpoint(Path(checkpoint))["random"]
-            if self.args.process_index < len(generators):
-                set_random_state(generators[self.args.process_index])
+        """Sets this process's generators to what was read; Trainer calls it last, in the epoch that it resumes in."""
+        if self.args.process_index < len(self._generators):
+            set_random_state(self._generators[self.args.process_index])
 
     def predict_split(self, split: EncodedSplit) -> np.ndarray[Any, Any]:
         """Returns the logits of every example, in the order the split was read in; every process gets all of them."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from finetune.errors import RecordError
 from finetune.tasks.pretrained import quiet_transformers
-from finetune.training.whole_folders import MANIFEST, replace_folder, write_whole
+from finetune.training.whole_folders import MANIFEST, flush, replace_folder
 
 if TYPE_CHECKING:
     from finetune.training.trainer import ScheduledTrainer
@@ -50,9 +50,11 @@ def publish_model(kept: Path, folder: Path) -> None:
         for path in kept.iterdir():
             if path.name != MANIFEST:
                 _link(path, aside / path.name)
+                flush(aside / path.name)
+        flush(aside)
 
-    write_whole(folder, write)
-    (folder / MANIFEST).unlink()
+    replace_folder(folder, write)
+    flush(folder.parent)
 
 
 def _link(source: Path, target: Path) -> None:

@@ -27,7 +27,7 @@ def write_whole(folder: Path, write: Callable[[Path], object], *, facts: Mapping
         seal(aside, facts=facts)
 
     replace_folder(folder, write_and_seal)
-    _flush(folder.parent)
+    flush(folder.parent)
 
 
 def replace_folder(folder: Path, write: Callable[[Path], object]) -> None:
@@ -58,12 +58,12 @@ def seal(folder: Path, *, facts: Mapping[str, Any] | None = None) -> None:
     for path in sorted(folder.rglob("*")):
         if path.is_file():
             files[path.relative_to(folder).as_posix()] = {"size": path.stat().st_size, "xxh3_128": _hash(path)}
-            _flush(path)
+            flush(path)
     manifest = folder / MANIFEST
     content = {"format": FORMAT, "facts": dict(facts or {}), "files": files}
     manifest.write_text(json.dumps({**content, "xxh3_128": _hash_of(content)}), encoding="utf-8")
-    _flush(manifest)
-    _flush(folder)
+    flush(manifest)
+    flush(folder)
 
 
 def is_sealed(folder: Path) -> bool:
@@ -121,7 +121,7 @@ def _hash(path: Path) -> str:
         return xxhash.xxh3_128(content).hexdigest()
 
 
-def _flush(path: Path) -> None:
+def flush(path: Path) -> None:
     """Has the operating system write a file or the entries of a folder to disk; Windows can't flush a folder."""
     if os.name == "nt" and path.is_dir():
         return

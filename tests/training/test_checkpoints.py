@@ -10,14 +10,14 @@ import signal
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
 
 from finetune.errors import RecordError, RunStopped
-from finetune.evaluation.record import MODEL, RECORD, read_history
+from finetune.evaluation.record import RECORD, read_record
 from finetune.training.checkpoints import newest_checkpoint
 from finetune.training.plain_state import read_state, write_state
 from finetune.training.trainer import ScheduledTrainer
 from finetune.training.whole_folders import MANIFEST, fault_of, seal, write_whole
+from tests.faults import assert_equal_outcomes, outcome
 
 OFTEN = ("training.duration=20", "checkpoints.every=5", "checkpoints.keep=2", "evaluation.every=4")
 
@@ -116,22 +116,9 @@ def test_a_write_that_fails_leaves_the_old_folder_whole_and_nothing_else(sealed)
     assert [path.name for path in sealed.parent.iterdir()] == ["sealed"]
 
 
-def weights(run):
-    return load_file(run / MODEL / "model.safetensors")
-
-
-def told(run):
-    """What the history says but for the seconds."""
-    return [{key: value for key, value in row.items() if key != "seconds"} for row in read_history(run)]
-
-
 def assert_equal_runs(run, record, expected):
-    whole, weights_of_whole, history = expected
-    assert record.results == whole.results
-    assert told(run) == history
-    mine = weights(run)
-    assert mine.keys() == weights_of_whole.keys()
-    assert all(torch.equal(mine[name], weights_of_whole[name]) for name in mine)
+    assert record == read_record(run)
+    assert_equal_outcomes(outcome(run), expected)
     assert not (run / "checkpoints").exists()
 
 
@@ -140,8 +127,8 @@ def undisturbed(train):
     """A function that makes the run that nothing disturbs, and clears it away."""
 
     def make(*overrides):
-        record, run = train(*overrides)
-        expected = record, weights(run), told(run)
+        _, run = train(*overrides)
+        expected = outcome(run)
         (run / RECORD).unlink()
         return expected
 
