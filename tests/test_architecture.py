@@ -15,6 +15,7 @@ PACKAGE = Path(finetune.__file__).parent
 # Each part, and the parts it may import. Nothing imports cli but run; nothing imports run.
 ARROWS = {
     "untrusted": set(),
+    "keys": set(),
     "errors": {"untrusted"},
     "schedules": {"errors"},
     "figures": {"errors"},
@@ -22,10 +23,12 @@ ARROWS = {
     "metrics": {"errors"},
     "data": {"errors"},
     "tasks": {"errors"},
-    "recipe": {"errors", "schedules", "optimizers", "metrics", "tasks"},
-    "evaluation": {"errors", "untrusted"},
+    "recipe": {"errors", "keys", "schedules", "optimizers", "metrics", "tasks"},
+    "evaluation": {"errors", "keys", "untrusted"},
     "report": {"errors", "untrusted", "evaluation", "figures"},
-    "training": {"errors", "untrusted", "schedules", "optimizers", "metrics", "data", "tasks", "recipe", "evaluation"},
+    "training": {
+        *("errors", "keys", "untrusted", "schedules", "optimizers", "metrics", "data", "tasks", "recipe", "evaluation")
+    },
     "study": {"errors", "untrusted", "recipe", "evaluation", "training"},
     "cli": {"errors", "untrusted", "schedules", "figures", "report", "recipe", "training", "evaluation", "study"},
     "run": {"cli"},

@@ -13,13 +13,12 @@ from typing import Any
 from finetune.errors import RecordError
 from finetune.evaluation.record import RunRecord
 from finetune.evaluation.runs import RecordedRun
+from finetune.keys import IMMATERIAL, PLACES, is_among
 
 FEWEST_SEEDS = 5
 LONGEST = 60
-# What says nothing about what was run: where a recipe, its model and its data lie, what its runs are called, who is
-# told of them. The data is known by its fingerprint, the model by its initial weights.
-IGNORED = ("name", "output", "tracking", "training.seed")
-PLACES = ("data.files.", "data.hub", "data.config", "data.revision", "data.splits.", "model.path")
+# What says nothing about what was run. The data is known by its fingerprint, the model by its initial weights.
+IGNORED = (*IMMATERIAL, *PLACES, "training.seed")
 
 
 def brief(value: Any) -> str:
@@ -199,7 +198,7 @@ def _rank(row: Row, split: str, metric: str) -> float:
 
 def _rows(runs: Sequence[RecordedRun]) -> list[Row]:
     settings = [_settings(run.record) for run in runs]
-    differing = _differing(settings) - set(IGNORED)
+    differing = _differing(settings)
     by_setting: dict[str, list[int]] = {}
     for position, setting in enumerate(settings):
         key = json.dumps({name: setting.get(name) for name in sorted(differing)}, sort_keys=True)
@@ -227,7 +226,7 @@ def _rows(runs: Sequence[RecordedRun]) -> list[Row]:
 
 
 def _settings(record: RunRecord) -> dict[str, Any]:
-    return {key: item for key, item in _flatten(record.recipe).items() if not key.startswith(PLACES)}
+    return {key: item for key, item in _flatten(record.recipe).items() if not is_among(key, IGNORED)}
 
 
 def _fewest_telling(contexts: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

@@ -10,12 +10,13 @@ from typing import Annotated, Any
 from pydantic import Field, field_validator, model_validator
 
 from finetune.errors import SettingError
+from finetune.keys import IMMATERIAL, is_among
 from finetune.recipe.schema import Block, Recipe, Seed
 
 SEED = "training.seed"
 PEAK = "optimizer.learning_rate"
 MOST_RUNS = 10_000
-NOT_STUDIED = ("name", "output", "tracking", "plugins", "base", "study")
+NOT_STUDIED = (*IMMATERIAL, "plugins", "base", "study")
 PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
@@ -65,8 +66,8 @@ class StudySettings(Block):
         for key, values in grid.items():
             if not values:
                 raise SettingError("grid", f"{key} has no value: give one or more")
-            if key.partition(".")[0] in NOT_STUDIED:
-                raise SettingError("grid", f"{key} can't be varied; it says what the study is called, reads or writes")
+            if is_among(key, NOT_STUDIED):
+                raise SettingError("grid", f"{key} can't be varied; runs that differ in it alone are the same run")
             _refuse_twins("grid", values)
         return grid
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from finetune.errors import RecordError
+from finetune.keys import IMMATERIAL, is_among
 
 if TYPE_CHECKING:
     from finetune.recipe import Recipe
@@ -17,19 +18,22 @@ if TYPE_CHECKING:
 def run_directory(recipe: Recipe, *, source: Path) -> Path:
     """Returns OUTPUT/RECIPE/SCHEDULE-OPTIMIZER-lrPEAK-seedN-HASH for `recipe`, read from the file `source`.
 
-    The hash is over everything in the recipe but its output, its tracking and what is left empty, with paths taken
-    relative to the recipe's folder: the same recipe has the same name on another machine, and another recipe has
-    another. Of plugins, the content counts.
+    The hash is over everything in the recipe but what is immaterial and what is left empty, with paths taken relative
+    to the recipe's folder: the same recipe has the same name on another machine, and another recipe has another. Of
+    plugins, the content counts.
     """
-    content = recipe.to_dict()
-    del content["output"], content["tracking"]
-    content["plugins"] = [hashlib.sha256(plugin.read_bytes()).hexdigest() for plugin in recipe.plugins]
-    folder = source.resolve().parent
-    text = json.dumps(_relative(content, folder), sort_keys=True)
+    content = {key: value for key, value in recipe.flatten().items() if not is_among(key, IMMATERIAL)}
+    content["plugins"] = plugin_fingerprints(recipe)
+    text = json.dumps(_relative(content, source.resolve().parent), sort_keys=True)
     digest = hashlib.sha256(text.encode()).hexdigest()[:8]
     peak = f"{recipe.optimizer.learning_rate:g}"
     name = f"{recipe.schedule.name}-{recipe.optimizer.name}-lr{peak}-seed{recipe.training.seed}-{digest}"
     return Path(recipe.output) / recipe.name / name
+
+
+def plugin_fingerprints(recipe: Recipe) -> list[str]:
+    """Returns the SHA-256 of each of the recipe's plugins."""
+    return [hashlib.sha256(plugin.read_bytes()).hexdigest() for plugin in recipe.plugins]
 
 
 def _relative(value: Any, folder: Path) -> Any:

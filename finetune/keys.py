@@ -1,0 +1,32 @@
+"""What the dotted keys of a recipe decide: where a run lies, how it is computed, or what."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+IMMATERIAL = (
+    "name",
+    "output",
+    "tracking",
+    "checkpoints",
+    "training.micro_batch_size",
+    "training.on_out_of_memory",
+    "training.workers",
+)
+"""Where a run is written, who is told of it, and how its batches are computed; up to rounding it is the same run."""
+PLACES = ("data.files", "data.hub", "data.config", "data.revision", "data.splits", "model.path")
+"""Where the data and the model lie; they are known by their content."""
+SCHEDULED = ("schedule", "training.duration", "optimizer.learning_rate")
+"""What makes the rates of a run; beside them, the schedules and peaks of parameter groups."""
+
+
+def is_among(key: str, keys: Iterable[str]) -> bool:
+    """Returns whether `key` is one of `keys`, or within one of them."""
+    return any(key == each or key.startswith(f"{each}.") for each in keys)
+
+
+def is_scheduled(key: str) -> bool:
+    """Returns whether `key` is one of those that make the rates."""
+    block, _, rest = key.partition(".")
+    own = rest.partition(".")[2] if block == "groups" else ""
+    return is_among(key, SCHEDULED) or is_among(own, ("schedule", "learning_rate"))
