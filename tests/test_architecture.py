@@ -22,7 +22,7 @@ ARROWS = {
     "optimizers": {"errors"},
     "metrics": {"errors"},
     "data": {"errors"},
-    "tasks": {"errors"},
+    "tasks": {"errors", "data"},
     "recipe": {"errors", "keys", "schedules", "optimizers", "metrics", "tasks"},
     "evaluation": {"errors", "keys", "untrusted"},
     "report": {"errors", "untrusted", "evaluation", "figures"},

@@ -18,7 +18,7 @@ from datasets import ClassLabel, Dataset, Features, Value
 from pyarrow import parquet
 
 from finetune.cli import main
-from finetune.data import load_files, read_file
+from finetune.data import Rows, load_files, read_file
 from finetune.errors import DataError
 from finetune.recipe import load_recipe
 from finetune.tasks import TextClassification
@@ -170,7 +170,7 @@ REFUSED = {
     "another suffix": ("train.csv.gz", gzip.compress(GOOD.encode()), "FILE: a data file must end in .csv, .tsv, .json, .jsonl, .parquet"),
     "truncated parquet": ("train.parquet", PARQUET[:-20], "FILE: can't be read as parquet: it is damaged or cut short: Parquet magic bytes not found in footer. Either the file is corrupted or this is not a parquet file."),
     "parquet with a damaged page": ("train.parquet", PARQUET[:20] + b"\xff" * 20 + PARQUET[40:], "FILE: can't be read as parquet: it is damaged or cut short: Invalid BYTE_ARRAY value"),
-    "parquet with damaged features": ("train.parquet", packed(BAD_FEATURES), "FILE: can't be read as parquet: argument of type 'int' is not iterable"),
+    "parquet with damaged features": ("train.parquet", packed(BAD_FEATURES), "FILE: can't be read as parquet: what datasets left in its metadata is damaged"),
     "truncated json": ("train.json", '[{"text": "a", "label": 1}, {"text": "b", "la', "FILE: can't be read as json: Unterminated string starting at: line 1 column 43, at '\"la'"),
     "json without its end": ("train.json", '[{"text": "a", "label": 1},', "FILE: can't be read as json: Expecting value: line 1 column 28, where the file ends"),
     "truncated jsonl": ("train.jsonl", '{"text": "a", "label": 1}\n{"text":', "FILE: can't be read as jsonl: Expecting value: line 2 column 9, where the file ends"),
@@ -181,9 +181,9 @@ REFUSED = {
     "one object of all rows": ("train.json", '{"data": [{"text": "a", "label": 1}]}', 'the train split has no column "text"; it has data'),
     "deeply nested json": ("train.jsonl", f'{{"text": "a", "label": 1, "tree": {"[" * 100_000}{"]" * 100_000}}}', "FILE: can't be read as jsonl: its values are nested too deeply"),
     "a column of 11 levels": ("train.jsonl", lines({"text": "a", "label": 1, "tree": nested(11)}), "FILE: nested more than 10 levels deep: tree; flatten or remove it"),
-    "nested texts": ("train.jsonl", lines({"text": {"en": "a"}, "label": 1}, {"text": {"en": "b"}, "label": 2}), "column \"text\" of the train split holds {'en': Value('string')}, not text; name the column of texts, or write them as strings"),
-    "nested labels": ("train.jsonl", lines({"text": "a", "label": ["x", "y"]}), "column \"label\" of the train split holds List(Value('string')); classes are whole numbers, true/false or strings"),
-    "texts of token ids": ("train.jsonl", lines({"text": [101, 30_523], "label": 1}, {"text": [101], "label": 2}), "column \"text\" of the train split holds List(Value('int64')), not text; name the column of texts, or write them as strings"),
+    "nested texts": ("train.jsonl", lines({"text": {"en": "a"}, "label": 1}, {"text": {"en": "b"}, "label": 2}), "column \"text\" of the train split holds objects, not text; name the column of texts, or write them as strings"),
+    "nested labels": ("train.jsonl", lines({"text": "a", "label": ["x", "y"]}), "column \"label\" of the train split holds lists; classes are whole numbers, true/false or strings"),
+    "texts of token ids": ("train.jsonl", lines({"text": [101, 30_523], "label": 1}, {"text": [101], "label": 2}), "column \"text\" of the train split holds lists, not text; name the column of texts, or write them as strings"),
     "texts of bytes": ("train.parquet", packed(table(text=[b"a", b"\xff"], label=["x", "y"])), 'column "text" of the train split holds binary, not text; name the column of texts, or write them as strings'),
     "texts that are all numbers": ("train.csv", "text,label\n12,x\n3,y\n", 'column "text" of the train split holds int64, not text; name the column of texts, or write them as strings'),
     "NaN for a text": ("train.jsonl", '{"text": "a", "label": 1}\n{"text": NaN, "label": 2}\n', "FILE: can't be read as jsonl: the values of \"text\" are of several types: text in row 1, a number in row 2"),
@@ -341,8 +341,8 @@ def test_the_plan_of_a_run_prints_the_cautions(train, small_recipe):
 def test_cautions_tell_pairs_by_both_parts():
     task = TextClassification(text_pair="pair")
     splits = {
-        "train": Dataset.from_dict({"text": ["a", "a"], "pair": ["b", "c"], "label": [0, 1]}),
-        "test": Dataset.from_dict({"text": ["a", "b", "a"], "pair": ["b", "a", "d"], "label": [0, 1, 0]}),
+        "train": Rows.of_table(table(text=["a", "a"], pair=["b", "c"], label=[0, 1])),
+        "test": Rows.of_table(table(text=["a", "b", "a"], pair=["b", "a", "d"], label=[0, 1, 0])),
     }
     classes, examples = task.read(splits)
     assert task.cautions(examples, classes) == ["1 of 3 test texts are in train too"]
@@ -377,4 +377,4 @@ def test_a_name_longer_than_the_system_takes(tmp_path):
 
 def test_a_part_without_rows_is_no_fault_of_a_split(tmp_path):
     parts = [write(tmp_path / "1.csv", GOOD), write(tmp_path / "2.csv", "text,label\n")]
-    assert load_files({"train": parts})["train"]["text"][:] == ["a", "b"]
+    assert load_files({"train": parts})["train"].values("text") == ["a", "b"]

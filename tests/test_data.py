@@ -1,9 +1,11 @@
 """Data files and data sets of the Hub: what each kind gives, what is refused, and what a fingerprint stands for."""
 
 import csv
+import hashlib
 import json
 import os
 
+import numpy as np
 import pyarrow
 import pytest
 from pyarrow import parquet
@@ -31,8 +33,8 @@ def write(path, rows=ROWS):
     return path
 
 
-def rows_of(dataset, columns=COLUMNS):
-    return list(zip(*(dataset[column] for column in columns), strict=True))
+def rows_of(rows, columns=COLUMNS):
+    return list(zip(*(rows.values(column) for column in columns), strict=True))
 
 
 @pytest.mark.parametrize("suffix", READERS)
@@ -50,14 +52,14 @@ def test_the_suffix_may_be_in_capitals(tmp_path, suffix):
 def test_a_byte_order_mark_is_no_part_of_the_data(tmp_path, suffix):
     path = write(tmp_path / f"data{suffix}")
     path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
-    assert read_file(path).column_names == COLUMNS
+    assert read_file(path).columns == COLUMNS
 
 
 @pytest.mark.parametrize("word", ["NA", "null", "2020-01-01", "12:30:00", "2020-01-01 12:30:00"])
 @pytest.mark.parametrize("suffix", READERS)
 def test_a_column_of_words_that_could_be_values_stays_text(tmp_path, suffix, word):
-    dataset = read_file(write(tmp_path / f"data{suffix}", [(word, 0), (word, 1)]))
-    assert dataset["sentence"][:] == [word, word]
+    rows = read_file(write(tmp_path / f"data{suffix}", [(word, 0), (word, 1)]))
+    assert rows.values("sentence") == [word, word]
 
 
 @pytest.mark.parametrize("name", ["data.json", "data.jsonl"])
@@ -76,7 +78,7 @@ def test_what_a_json_row_lacks_is_null(tmp_path):
 def test_an_empty_number_in_a_csv_is_null(tmp_path):
     path = tmp_path / "data.csv"
     path.write_text("sentence,label\na,1\nb,\n")
-    assert read_file(path)["label"][:] == [1, None]
+    assert read_file(path).values("label") == [1, None]
 
 
 def test_parquet_keeps_the_names_of_classes(tmp_path):
@@ -87,15 +89,46 @@ def test_parquet_keeps_the_names_of_classes(tmp_path):
         {"sentence": ["a"], "label": [1]}, features=Features({"sentence": Value("string"), "label": label})
     )
     parquet.write_table(dataset.with_format("arrow")[:], tmp_path / "data.parquet")
-    assert read_file(tmp_path / "data.parquet").features["label"] == label
+    assert read_file(tmp_path / "data.parquet").class_names == {"label": ("bad", "good")}
+
+
+def named(path, names):
+    """Writes a row of class 0 of `names`, as `datasets` writes it."""
+    feature = {"names": names, "_type": "ClassLabel"}
+    metadata = {"huggingface": json.dumps({"info": {"features": {"label": feature}}})}
+    table = pyarrow.table({"sentence": ["a"], "label": [0]}).replace_schema_metadata(metadata)
+    parquet.write_table(table, path)
+    return path
+
+
+def test_files_of_a_split_that_number_their_classes_differently_are_refused(tmp_path):
+    paths = [named(tmp_path / "1.parquet", ["bad", "good"]), named(tmp_path / "2.parquet", ["good", "bad"])]
+    with pytest.raises(DataError, match=r"differ in type: the classes of label are numbered in several ways$"):
+        load_files({"train": paths})
+
+
+def test_files_of_a_split_that_number_their_classes_alike_keep_the_names(tmp_path):
+    paths = [named(tmp_path / f"{number}.parquet", ["bad", "good"]) for number in (1, 2)]
+    rows = load_files({"train": paths})["train"]
+    assert (rows.class_names, rows.values("label")) == ({"label": ("bad", "good")}, [0, 0])
+
+
+def test_a_column_of_nulls_joins_one_of_texts(tmp_path):
+    parts = [write(tmp_path / "1.jsonl", [("a", None)]), write(tmp_path / "2.jsonl", [("b", "good")])]
+    assert load_files({"train": parts})["train"].values("label") == [None, "good"]
+
+
+def test_rows_are_selected_by_their_positions(tmp_path):
+    rows = read_file(write(tmp_path / "data.csv")).select(np.array([4, 1]))
+    assert rows_of(rows) == [ROWS[4], ROWS[1]]
 
 
 @pytest.mark.parametrize("kind", [pyarrow.dictionary(pyarrow.int8(), pyarrow.string()), pyarrow.large_string()])
 def test_parquet_text_is_text_however_it_is_encoded(tmp_path, kind):
     parquet.write_table(pyarrow.table({"sentence": pyarrow.array(["a", "b", "a"]).cast(kind)}), tmp_path / "a.parquet")
-    dataset = read_file(tmp_path / "a.parquet")
-    assert dataset.features["sentence"].dtype == "string"
-    assert dataset["sentence"][:] == ["a", "b", "a"]
+    rows = read_file(tmp_path / "a.parquet")
+    assert rows.kind("sentence") == "string"
+    assert rows.values("sentence") == ["a", "b", "a"]
 
 
 def test_a_csv_of_many_blocks_is_read_as_one(tmp_path):
@@ -189,6 +222,13 @@ def test_equal_rows_have_equal_fingerprints_in_every_kind_of_file(tmp_path):
     assert len(prints) == 1
 
 
+def test_a_fingerprint_is_the_hash_of_the_columns_by_the_thousand_rows(tmp_path):
+    rows = read_file(write(tmp_path / "data.jsonl", MANY))
+    parts = [MANY[:1000], MANY[1000:2000], MANY[2000:]]
+    text = "".join(json.dumps([[text for text, _ in part], [label for _, label in part]]) for part in parts)
+    assert fingerprint(rows, COLUMNS) == hashlib.sha256(text.encode()).hexdigest()
+
+
 MANY = [(f"sentence {row}", row % 2) for row in range(2500)]
 
 
@@ -229,7 +269,7 @@ def test_a_data_set_in_the_cache_needs_no_connection(run_offline, sentences):
         "from finetune.data import load_hub\n"
         "splits = {'train': 'train', 'validation': 'validation', 'test': 'test'}\n"
         "loaded = load_hub('nyu-mll/glue', configuration='sst2', revision=None, splits=splits)\n"
-        "print(json.dumps({ours: [rows['sentence'][0], rows['label'][:]] for ours, rows in loaded.items()}))"
+        "print(json.dumps({ours: [rows.values('sentence')[0], rows.values('label')] for ours, rows in loaded.items()}))"
     )
     expected = {"train": sentences(200, seed=1), "validation": sentences(60, seed=2)}
     loaded = json.loads(printed.splitlines()[-1])

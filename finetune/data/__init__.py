@@ -1,4 +1,4 @@
-"""Splits of examples, from local files or from the Hub, each as one `datasets.Dataset`, and their fingerprints."""
+"""Splits of examples, from local files or from the Hub, each as one `Rows`, and their fingerprints."""
 
 from __future__ import annotations
 
@@ -6,38 +6,34 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from finetune.data.files import READERS, first_line, read_file
+from finetune.data.rows import Rows, joined
 from finetune.errors import DataError, did_you_mean, listed
 
-if TYPE_CHECKING:
-    from datasets import Dataset
-
-__all__ = ["READERS", "fingerprint", "load_files", "load_hub", "read_file"]
+__all__ = ["READERS", "Rows", "fingerprint", "load_files", "load_hub", "read_file"]
 
 
-def load_files(files: Mapping[Any, Sequence[Path]]) -> dict[str, Dataset]:
+def load_files(files: Mapping[Any, Sequence[Path]]) -> dict[str, Rows]:
     """Returns split ▶ rows of its files, one after the other.
 
     Raises DataError as `read_file` does, where the files of a split differ in their columns or in a column's type, and
     where they have no rows.
     """
-    from datasets import concatenate_datasets
-
     splits = {}
     for split, paths in files.items():
         parts = [read_file(path) for path in paths]
-        columns = parts[0].column_names
+        columns = parts[0].columns
         for path, part in zip(paths, parts, strict=True):
-            if set(part.column_names) != set(columns):
+            if set(part.columns) != set(columns):
                 raise DataError(
-                    f"{path}: its columns are {listed(part.column_names)}; those of {paths[0]} are "
+                    f"{path}: its columns are {listed(part.columns)}; those of {paths[0]} are "
                     f"{listed(columns)}: the files of one split ({split}) must agree"
                 )
         names = ", ".join(map(str, paths))
         try:
-            splits[split] = concatenate_datasets(parts)
+            splits[split] = joined(parts)
         except ValueError as error:
             raise DataError(f"{names}: the files of the {split} split differ in type: {first_line(error)}") from error
         if len(splits[split]) == 0:
@@ -47,7 +43,7 @@ def load_files(files: Mapping[Any, Sequence[Path]]) -> dict[str, Dataset]:
 
 def load_hub(
     repository: str, *, configuration: str | None, revision: str | None, splits: Mapping[Any, str]
-) -> dict[str, Dataset]:
+) -> dict[str, Rows]:
     """Returns split ▶ rows of a data set on the Hub or in its local cache; `splits` maps our names to the data set's.
 
     Raises DataError where it can't be had; without a connection, or with HF_HUB_OFFLINE=1, only what the cache holds
@@ -67,7 +63,7 @@ def load_hub(
                 f'{repository}: there is no split "{theirs}" (data.splits.{ours}); '
                 f"there are {', '.join(choices)}{did_you_mean(theirs, choices)}"
             )
-        loaded[ours] = available[theirs]
+        loaded[ours] = Rows.of_dataset(available[theirs])
     return loaded
 
 
@@ -82,10 +78,9 @@ def _why_not_from_hub(error: Exception) -> str:
     return f"can't be loaded from the Hub: {first_line(error)}"
 
 
-def fingerprint(dataset: Dataset, columns: Sequence[str]) -> str:
+def fingerprint(rows: Rows, columns: Sequence[str]) -> str:
     """Returns the SHA-256 of the rows in these columns, in order: equal for equal content, in whatever file."""
     digest = hashlib.sha256()
-    for batch in dataset.select_columns(list(columns)).iter(batch_size=1000):
-        rows: Any = [batch[column] for column in columns]
-        digest.update(json.dumps(rows, ensure_ascii=False, default=str).encode("utf-8", "surrogatepass"))
+    for batch in rows.batches(columns, size=1000):
+        digest.update(json.dumps(batch, ensure_ascii=False, default=str).encode("utf-8", "surrogatepass"))
     return digest.hexdigest()

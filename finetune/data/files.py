@@ -10,19 +10,20 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from finetune.data.rows import Rows
 from finetune.data.texts import check_quotes, other_kind, read_utf8
 from finetune.errors import DataError, listed
 
 if TYPE_CHECKING:
     import pyarrow
-    from datasets import Dataset
     from pyarrow import csv
 
 
 MAX_BLOCK = 2**31 - 1
 """The most bytes that arrow parses at once."""
 DEEPEST = 10
-"""The most levels of lists and objects in a cell; datasets takes twice as long to join tables with every level more."""
+"""The most levels of lists and objects in a cell, which no column that is read has; the time that arrow takes for them
+grows with the cube of their number."""
 
 
 def _read_csv(path: Path) -> pyarrow.Table:
@@ -202,14 +203,13 @@ READERS: dict[str, Callable[[Path], pyarrow.Table]] = {
 }
 
 
-def read_file(path: Path) -> Dataset:
+def read_file(path: Path) -> Rows:
     """Returns the rows of one csv, tsv, json (a list of objects), jsonl or parquet file.
 
     Every text stays text: in a csv "NA" and "None" are words, not nulls, and 007 is no number. Raises DataError where
     there is no such file, its kind is unknown, it can't be parsed, or what it says is ambiguous.
     """
     import pyarrow
-    from datasets import Dataset
 
     try:
         _check_path(path)
@@ -218,7 +218,7 @@ def read_file(path: Path) -> Dataset:
             raise DataError(f"{path}: column names are repeated: {listed(sorted(repeated))}")
         if deep := [field.name for field in table.schema if _is_deeper(field.type, DEEPEST)]:
             raise DataError(f"{path}: nested more than {DEEPEST} levels deep: {listed(deep)}; flatten or remove it")
-        return Dataset(table)
+        return Rows.of_table(table)
     except (pyarrow.ArrowException, ValueError, TypeError, KeyError, OSError) as error:
         raise DataError(f"{path}: can't be read as {path.suffix[1:]}: {first_line(error)}") from error
 

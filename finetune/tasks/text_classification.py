@@ -13,9 +13,9 @@ from finetune.tasks.class_names import check_names
 if TYPE_CHECKING:
     import numpy as np
     import torch
-    from datasets import Dataset
     from transformers import PreTrainedTokenizerBase
 
+    from finetune.data import Rows
     from finetune.tasks.encoding import EncodedSplit, Padding
     from finetune.tasks.pretrained import LoadedModel, Pretrained
 
@@ -53,23 +53,23 @@ class TextClassification:
         """The columns that are read, in order."""
         return tuple(column for column in (self.text, self.text_pair, self.label) if column is not None)
 
-    def read(self, splits: Mapping[str, Dataset]) -> tuple[tuple[str, ...], dict[str, LabelledTexts]]:
+    def read(self, splits: Mapping[str, Rows]) -> tuple[tuple[str, ...], dict[str, LabelledTexts]]:
         """Returns the class names, and split ▶ its examples with labels as positions in those names.
 
-        The names are those of the train split's label column (a ClassLabel feature), else its values, sorted. A
+        The names are those of the train split's label column (a ClassLabel of `datasets`), else its values, sorted. A
         ClassLabel of another split is matched by name, whatever its order. Raises DataError for a missing column, an
         empty split, an empty cell, texts that aren't text, labels that aren't classes, a single class, a class for
         almost every row, class names that are no names or look alike, and a label that is none of the classes.
         """
-        for split, dataset in splits.items():
-            _check_columns(split, dataset, self.columns)
-        labels = {split: _labels(split, dataset, self.label) for split, dataset in splits.items()}
+        for split, rows in splits.items():
+            _check_columns(split, rows, self.columns)
+        labels = {split: _labels(split, rows, self.label) for split, rows in splits.items()}
         classes = _classes(splits["train"], self.label, labels["train"])
         examples = {}
-        for split, dataset in splits.items():
+        for split, rows in splits.items():
             examples[split] = LabelledTexts(
-                texts=_texts(split, dataset, self.text),
-                pairs=None if self.text_pair is None else _texts(split, dataset, self.text_pair),
+                texts=_texts(split, rows, self.text),
+                pairs=None if self.text_pair is None else _texts(split, rows, self.text_pair),
                 labels=_numbers(split, self.label, labels[split], list(classes)),
             )
         return tuple(classes.values()), examples
@@ -157,28 +157,27 @@ class TextClassification:
         return columns | {f"probability_{name}": probabilities[:, number] for number, name in enumerate(classes)}
 
 
-def _check_columns(split: str, dataset: Dataset, columns: Sequence[str]) -> None:
-    if len(dataset) == 0:
+def _check_columns(split: str, rows: Rows, columns: Sequence[str]) -> None:
+    if len(rows) == 0:
         raise DataError(f"the {split} split is empty")
     for column in columns:
-        if column not in dataset.column_names:
+        if column not in rows.columns:
             raise DataError(
                 f'the {split} split has no column "{column}"; it has '
-                f"{listed(dataset.column_names)}{did_you_mean(column, dataset.column_names)}"
+                f"{listed(rows.columns)}{did_you_mean(column, rows.columns)}"
             )
 
 
-def _values(split: str, dataset: Dataset, column: str, *, empty: Sequence[Any] = (None,)) -> list[Any]:
+def _values(split: str, rows: Rows, column: str, *, empty: Sequence[Any] = (None,)) -> list[Any]:
     """Returns the column as plain values, a ClassLabel's by their names; raises DataError where one is in `empty`."""
-    # Dataset's own decoding gives the same values, slower by an order of magnitude.
-    values: list[Any] = dataset.with_format("arrow")[:][column].to_pylist()
+    values = rows.values(column)
     missing = [row for row, value in enumerate(values, start=1) if value in empty]
     if missing:
         raise DataError(
             f'column "{column}" of the {split} split is empty in {_rows(len(missing))}, the first of them row '
             f"{missing[0]:,}: fill or remove them"
         )
-    names = getattr(dataset.features[column], "names", None)
+    names = rows.class_names.get(column)
     if names is None:
         return values
     return [names[value] if 0 <= value < len(names) else value for value in values]
@@ -188,23 +187,18 @@ def _rows(count: int) -> str:
     return f"{count:,} row{'s' * (count > 1)}"
 
 
-def _kind(dataset: Dataset, column: str) -> str:
-    return str(getattr(dataset.features[column], "dtype", dataset.features[column]))
-
-
-def _texts(split: str, dataset: Dataset, column: str) -> list[str]:
-    values = _values(split, dataset, column)
-    if _kind(dataset, column) not in {"string", "large_string"}:
+def _texts(split: str, rows: Rows, column: str) -> list[str]:
+    values, kind = _values(split, rows, column), rows.kind(column)
+    if kind not in {"string", "large_string"}:
         raise DataError(
-            f'column "{column}" of the {split} split holds {_kind(dataset, column)}, not text; name the '
+            f'column "{column}" of the {split} split holds {kind}, not text; name the '
             "column of texts, or write them as strings"
         )
     return values
 
 
-def _labels(split: str, dataset: Dataset, column: str) -> list[Any]:
-    values = _values(split, dataset, column, empty=(None, ""))
-    kind = _kind(dataset, column)
+def _labels(split: str, rows: Rows, column: str) -> list[Any]:
+    values, kind = _values(split, rows, column, empty=(None, "")), rows.kind(column)
     if not (kind in {"string", "large_string", "bool"} or kind.startswith(("int", "uint"))):
         raise DataError(
             f'column "{column}" of the {split} split holds {kind}; classes are whole numbers, true/false or strings'
@@ -212,9 +206,9 @@ def _labels(split: str, dataset: Dataset, column: str) -> list[Any]:
     return values
 
 
-def _classes(dataset: Dataset, column: str, labels: Sequence[Any]) -> dict[Any, str]:
+def _classes(rows: Rows, column: str, labels: Sequence[Any]) -> dict[Any, str]:
     """Returns each class's value in the label column ▶ its name, in the order of the classes' numbers."""
-    known = getattr(dataset.features[column], "names", None)
+    known = rows.class_names.get(column)
     classes = {
         value: str(value).lower() if isinstance(value, bool) else str(value) for value in known or sorted(set(labels))
     }

@@ -12,14 +12,13 @@ import numpy as np
 from finetune.data import fingerprint, load_files, load_hub
 from finetune.evaluation.record import SplitIdentity
 from finetune.recipe import FileData, Recipe
-from finetune.tasks.pretrained import Pretrained, Weights
 
 if TYPE_CHECKING:
-    from datasets import Dataset
     from transformers import PreTrainedTokenizerBase
 
+    from finetune.data import Rows
     from finetune.tasks.encoding import EncodedSplit
-    from finetune.tasks.pretrained import LoadedModel
+    from finetune.tasks.pretrained import LoadedModel, Pretrained, Weights
     from finetune.tasks.text_classification import LabelledTexts
 
 
@@ -80,6 +79,8 @@ class Library:
 
     def model(self, recipe: Recipe) -> LoadedModel:
         """Returns the recipe's model, pretrained, under a head of the recipe's seed; raises ModelError."""
+        from finetune.tasks.pretrained import Weights
+
         material, seed = self.material(recipe), recipe.training.seed
         key = repr((recipe.model_dump_json(include={"task", "model"}), material.classes))
         if key in self._weights:
@@ -93,6 +94,8 @@ class Library:
 
     def _source(self, recipe: Recipe) -> Pretrained:
         """Returns where the recipe's model is; raises ModelError where a local folder isn't a model's."""
+        from finetune.tasks.pretrained import Pretrained
+
         model = recipe.model
         source = Pretrained(
             str(model.path or model.hub),
@@ -105,24 +108,24 @@ class Library:
 
 
 def _read_data(recipe: Recipe) -> RawData:
-    splits = {split: _drawn(dataset, split, recipe) for split, dataset in _load(recipe).items()}
+    splits = {split: _drawn(rows, split, recipe) for split, rows in _load(recipe).items()}
     classes, examples = recipe.task.read(splits)
-    fingerprints = {split: fingerprint(dataset, recipe.task.columns) for split, dataset in splits.items()}
+    fingerprints = {split: fingerprint(rows, recipe.task.columns) for split, rows in splits.items()}
     return RawData(examples, classes, fingerprints, recipe.task.cautions(examples, classes))
 
 
-def _load(recipe: Recipe) -> dict[str, Dataset]:
+def _load(recipe: Recipe) -> dict[str, Rows]:
     data = recipe.data
     if isinstance(data, FileData):
         return load_files(data.files)
     return load_hub(data.hub, configuration=data.config, revision=data.revision, splits=data.splits)
 
 
-def _drawn(dataset: Dataset, split: str, recipe: Recipe) -> Dataset:
+def _drawn(rows: Rows, split: str, recipe: Recipe) -> Rows:
     count = next((count for name, count in recipe.data.examples.items() if name == split), None)
-    if split == "train" or count is None or count >= len(dataset):
-        return dataset
-    return dataset.select(draw(len(dataset), count, seed=EVALUATED))
+    if split == "train" or count is None or count >= len(rows):
+        return rows
+    return rows.select(draw(len(rows), count, seed=EVALUATED))
 
 
 def draw(size: int, count: int, *, seed: int) -> np.ndarray[Any, np.dtype[np.int64]]:

@@ -5,6 +5,7 @@ import pytest
 import torch
 from datasets import ClassLabel, Dataset, Features, Value
 
+from finetune.data import Rows
 from finetune.errors import DataError, SettingError
 from finetune.tasks import TASKS, TextClassification
 
@@ -14,7 +15,7 @@ TASK = TextClassification(text="sentence")
 def split(labels, texts=None, names=None):
     columns = {"sentence": texts or ["a film"] * len(labels), "label": labels}
     features = names and Features({"sentence": Value("string"), "label": ClassLabel(names=names)})
-    return Dataset.from_dict(columns, features=features)
+    return Rows.of_dataset(Dataset.from_dict(columns, features=features))
 
 
 def read_labels(train, validation=None):
@@ -67,8 +68,8 @@ def test_texts_keep_their_order():
 def test_pairs_are_read_from_their_own_column():
     task = TextClassification(text="question", text_pair="answer")
     assert task.columns == ("question", "answer", "label")
-    rows = Dataset.from_dict({"answer": ["c", "d"], "question": ["a", "b"], "label": [0, 1]})
-    examples = task.read({"train": rows})[1]["train"]
+    pairs = rows(answer=["c", "d"], question=["a", "b"], label=[0, 1])
+    examples = task.read({"train": pairs})[1]["train"]
     assert (list(examples.texts), list(examples.pairs)) == (["a", "b"], ["c", "d"])
 
 
@@ -76,7 +77,7 @@ GOOD = split(["bad", "good"])
 
 
 def rows(**columns):
-    return Dataset.from_dict(columns)
+    return Rows.of_dataset(Dataset.from_dict(columns))
 
 
 @pytest.mark.parametrize(
@@ -136,8 +137,7 @@ def rows(**columns):
         ),
         (
             {"train": split([["bad"], ["good"]])},
-            "column \"label\" of the train split holds List(Value('string')); classes are whole numbers, true/false or"
-            " strings",
+            'column "label" of the train split holds lists; classes are whole numbers, true/false or strings',
         ),
     ],
     ids=[

@@ -1,0 +1,115 @@
+"""The rows of a split: an arrow table, and the names of the classes that its columns number."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pyarrow
+    from datasets import Dataset
+
+METADATA = b"huggingface"
+"""Where `datasets` keeps what it knows of the columns of a table."""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """n rows. `class_names`: column ▶ the names of the classes that stand in it as numbers."""
+
+    table: pyarrow.Table
+    class_names: Mapping[str, tuple[str, ...]]
+
+    @classmethod
+    def of_table(cls, table: pyarrow.Table) -> Rows:
+        """Returns the rows of a table, with the class names that `datasets` left in its metadata.
+
+        Raises ValueError where those can't be read.
+        """
+        return cls(table, _class_names(table.schema))
+
+    @classmethod
+    def of_dataset(cls, dataset: Dataset) -> Rows:
+        """Returns the rows of a data set that `datasets` has loaded."""
+        names = {name: getattr(feature, "names", None) for name, feature in dataset.features.items()}
+        return cls(dataset.with_format("arrow")[:], {name: tuple(each) for name, each in names.items() if each})
+
+    def __len__(self) -> int:
+        return int(self.table.num_rows)
+
+    @property
+    def columns(self) -> list[str]:
+        """The names of the columns, in order."""
+        return list(self.table.column_names)
+
+    def kind(self, column: str) -> str:
+        """Returns what the values of `column` are: "string", "int64", "bool", "float64", "lists", "objects", …"""
+        return _kind(self.table.schema.field(column).type)
+
+    def values(self, column: str) -> list[Any]:
+        """Returns the values of `column`; of classes, their numbers."""
+        values: list[Any] = self.table.column(column).to_pylist()
+        return values
+
+    def select(self, positions: np.ndarray[Any, np.dtype[np.int64]]) -> Rows:
+        """Returns the rows at `positions`, in that order."""
+        return Rows(self.table.take(positions), self.class_names)
+
+    def batches(self, columns: Sequence[str], *, size: int) -> Iterator[list[list[Any]]]:
+        """Yields the values of each of `columns` in `size` rows after the other; the last batch may be shorter."""
+        for start in range(0, len(self), size):
+            part = self.table.slice(start, size)
+            yield [part.column(column).to_pylist() for column in columns]
+
+
+def joined(parts: Sequence[Rows]) -> Rows:
+    """Returns the rows of `parts`, one after the other, in the columns of the first.
+
+    Raises ValueError where a column is of several types, or numbers its classes differently; one of nothing but nulls
+    is of any type.
+    """
+    import pyarrow
+
+    kept = [part for part in parts if len(part)] or list(parts[:1])
+    for part in kept:
+        for column in part.columns:
+            if part.class_names.get(column) != kept[0].class_names.get(column):
+                raise ValueError(f"the classes of {column} are numbered in several ways")
+    tables = [part.table.select(kept[0].columns).replace_schema_metadata(None) for part in kept]
+    try:
+        return Rows(pyarrow.concat_tables(tables, promote_options="default"), kept[0].class_names)
+    except pyarrow.ArrowException as error:
+        raise ValueError(str(error)) from error
+
+
+def _kind(kind: pyarrow.DataType) -> str:
+    from pyarrow import types
+
+    if types.is_struct(kind) or types.is_map(kind):
+        return "objects"
+    if types.is_nested(kind):
+        return "lists"
+    if types.is_floating(kind):
+        return f"float{kind.bit_width}"
+    return str(kind).partition("[")[0]
+
+
+def _class_names(schema: pyarrow.Schema) -> dict[str, tuple[str, ...]]:
+    from pyarrow import types
+
+    text = (schema.metadata or {}).get(METADATA)
+    if text is None:
+        return {}
+    try:
+        features = (json.loads(text).get("info") or {}).get("features") or {}
+        names = {field.name: (features.get(field.name) or {}).get("names") for field in schema}
+    except (ValueError, AttributeError, RecursionError) as error:
+        raise ValueError("what datasets left in its metadata is damaged") from error
+    return {
+        name: tuple(map(str, each))
+        for name, each in names.items()
+        if isinstance(each, list) and each and types.is_int64(schema.field(name).type)
+    }
