@@ -85,6 +85,19 @@ def test_importing_loads_none_of_the_heavy_libraries(statement):
     assert done.stdout.strip() == "[]"
 
 
+@pytest.mark.parametrize(
+    "module",
+    [
+        *("finetune.training", "finetune.training.run_directory", "finetune.training.layout"),
+        *("finetune.training.material", "finetune.data", "finetune.tasks"),
+    ],
+)
+def test_what_is_known_before_a_model_is_loaded_needs_neither_torch_nor_datasets(module):
+    code = f"import {module}; import sys; print(sorted({{'torch', 'transformers', 'datasets'}} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
 def test_help_loads_no_torch():
     code = (
         "import sys\nfrom finetune.cli import main\n"

@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any
-
-import torch
-from accelerate.utils import parse_flag_from_env
+from typing import TYPE_CHECKING, Any
 
 from finetune.errors import DeviceError, settings_within
 from finetune.recipe import Recipe
 from finetune.schedules import Run, parse_duration
+
+if TYPE_CHECKING:
+    import torch
 
 
 @dataclass(frozen=True)
@@ -60,6 +60,9 @@ def lay_out(*, batch_size: int, largest_micro_batch: int | None) -> Layout:
 
 
 def _device() -> torch.device:
+    import torch
+    from accelerate.utils import parse_flag_from_env
+
     if not parse_flag_from_env("ACCELERATE_USE_CPU"):
         if torch.cuda.is_available():
             return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
