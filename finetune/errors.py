@@ -90,19 +90,24 @@ class ResumeError(FinetuneError):
     """A run that was saved under another schedule, horizon or peak than it is to be gone on with."""
 
 
+class RunError(FinetuneError):
+    """A run that ended by what befell one of its processes: its memory ran out, or another process is gone."""
+
+
 class RunStopped(BaseException):
     """A run that stopped in good order, and goes on when it is started again; no error, so none catches it as one.
 
-    `reason`: in a few words; `step`: the updates made, all of them in a checkpoint.
+    `reason`: in a few words; `step`: the updates made, all of them in a checkpoint; None between the runs of a study.
     """
 
-    def __init__(self, reason: str, step: int) -> None:
+    def __init__(self, reason: str, step: int | None = None) -> None:
         super().__init__(reason, step)
         self.reason = reason
         self.step = step
 
     def __str__(self) -> str:
-        return f"stopped after update {self.step}, on {self.reason}; the same command goes on from there"
+        place = "" if self.step is None else f" after update {self.step}"
+        return f"stopped{place}, on {self.reason}; the same command goes on from there"
 
 
 class DeviceError(FinetuneError):

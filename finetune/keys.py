@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 IMMATERIAL = (
     "name",
@@ -18,6 +19,23 @@ PLACES = ("data.files", "data.hub", "data.config", "data.revision", "data.splits
 """Where the data and the model lie; they are known by their content."""
 SCHEDULED = ("schedule", "training.duration", "optimizer.learning_rate")
 """What makes the rates of a run; beside them, the schedules and peaks of parameter groups."""
+
+
+def flatten(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Returns each dotted key of nested blocks with its value."""
+    flat: dict[str, Any] = {}
+    for key, item in value.items():
+        if isinstance(item, Mapping):
+            flat |= flatten(item, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = item
+    return flat
+
+
+def differences(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """Returns each dotted key whose value differs, with both values; None where absent."""
+    keys = [*one, *(key for key in other if key not in one)]
+    return {key: (one.get(key), other.get(key)) for key in keys if one.get(key) != other.get(key)}
 
 
 def is_among(key: str, keys: Iterable[str]) -> bool:

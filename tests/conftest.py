@@ -64,10 +64,10 @@ def train(small_recipe):
     from finetune.training import fine_tune
     from finetune.training.run_directory import run_directory
 
-    def run(*overrides, repeat=False, out=None):
+    def run(*overrides, out=None, **options):
         recipe = load_recipe(small_recipe, [f"output={small_recipe.parent / 'runs'}", *overrides])
         console = Console(file=out or io.StringIO(), width=120)
-        record = fine_tune(recipe, source=small_recipe, console=console, repeat=repeat)
+        record = fine_tune(recipe, source=small_recipe, console=console, **options)
         return record, run_directory(recipe, source=small_recipe)
 
     return run

@@ -24,6 +24,7 @@ BIN = Path(sys.executable).parent
 SCRIPT = str(ROOT / "finetune" / "run.py")
 ALONE = (sys.executable, SCRIPT)
 TWO = (str(BIN / "torchrun"), "--nproc_per_node", "2", "--master_port", "29611", SCRIPT)
+STUDY = (str(BIN / "finetune"), "study")
 LAUNCHED = (str(BIN / "accelerate"), "launch", "--config_file", str(ROOT / "accelerate_configs/cpu.yaml"), SCRIPT)
 
 
@@ -38,11 +39,16 @@ class Faults:
     altered: int = 0
 
 
-def start(command, recipe, output, *, every="null"):
-    """Starts a run of 400 updates, with a checkpoint `every` so many of them; returns the process of the command."""
+def start(command, recipe, output, *, every="null", updates=400):
+    """Starts a run of `updates`, with a checkpoint `every` so many of them; returns the process of the command."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("ACCELERATE_")}
     environment |= {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
-    settings = ["training.duration=400", "evaluation.every=150", f"checkpoints.every={every}", "checkpoints.keep=2"]
+    settings = [
+        f"training.duration={updates}",
+        "evaluation.every=150",
+        f"checkpoints.every={every}",
+        "checkpoints.keep=2",
+    ]
     return subprocess.Popen(
         [*command, str(recipe), *settings, f"output={output}"],
         env=environment,

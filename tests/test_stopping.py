@@ -6,10 +6,11 @@ import signal
 import psutil
 import pytest
 
-from finetune.evaluation.record import read_history
+from finetune.evaluation.record import find_runs, read_history
 from tests.faults import (
     ALONE,
     LAUNCHED,
+    STUDY,
     TWO,
     Faults,
     assert_equal_runs,
@@ -89,3 +90,56 @@ def test_a_run_that_is_killed_at_random_moments_loses_nothing(recipe, tmp_path):
 def test_a_checkpoint_that_was_spoilt_is_never_taken_for_whole(recipe, tmp_path):
     faults = spoil_checkpoints(ALONE, recipe, tmp_path, count=60, seed=0)
     assert faults == Faults(injected=60, survived=60, lost=0, altered=0)
+
+
+@pytest.mark.parametrize("victim", [0, 1])
+def test_a_process_that_dies_ends_the_run_soon_with_a_message_and_its_last_checkpoint(
+    recipe, undisturbed, tmp_path, victim
+):
+    process = start(TWO, recipe, tmp_path / "stopped", every="10")
+    wait_for_updates(tmp_path / "stopped", 30)
+    ranks = processes_of(process)
+    (chosen,) = [rank for rank in ranks if rank.environ()["RANK"] == str(victim)]
+    chosen.kill()
+    text, _ = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "finetune: another process of the run is gone" in text
+    assert "The same command runs from update" in text
+    assert not any(rank.is_running() for rank in ranks)
+    run, text = finish(TWO, recipe, tmp_path / "stopped")
+    assert "after update" in text
+    assert_equal_runs(run, undisturbed(TWO))
+
+
+@pytest.fixture(scope="module")
+def study(recipe):
+    """The path of a study of the recipe."""
+    path = recipe.parent / "a_study.yaml"
+    grid = "{schedule: [cosine, linear], training.seed: [0, 1]}"
+    path.write_text(f"base: {recipe.name}\nstudy: {{grid: {grid}, keep_models: true}}\n", encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize("options", [(), ("--workers", "2")])
+def test_a_study_that_is_told_to_stop_exits_with_75_and_goes_on_bit_for_bit(study, tmp_path, options):
+    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
+    finish_study(start(STUDY, study, whole, updates=80))
+    process = start((*STUDY, *options), study, stopped, updates=80)
+    wait_for_updates(stopped, 30)
+    workers = psutil.Process(process.pid).children(recursive=True)
+    process.send_signal(signal.SIGTERM)
+    text, _ = process.communicate(timeout=60)
+    assert process.returncode == 75, text
+    assert "the same command goes on from there" in text
+    assert psutil.wait_procs(workers, timeout=10)[1] == []
+    assert any(stopped.rglob("checkpoint-*"))
+    finish_study(start((*STUDY, *options), study, stopped, updates=80))
+    runs = list(find_runs([whole]))
+    assert len(runs) == 4
+    for run in runs:
+        assert_equal_runs(stopped / run.relative_to(whole), run)
+
+
+def finish_study(process):
+    text, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, text

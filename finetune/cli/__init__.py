@@ -6,13 +6,16 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 import typer
 
 from finetune.cli.schedules import AllowPlugins
 from finetune.cli.schedules import app as schedules_app
-from finetune.errors import FinetuneError, RunStopped
+from finetune.errors import FinetuneError, RunError, RunStopped, SettingError
+
+if TYPE_CHECKING:
+    from finetune.schedules.continuation import ChangePolicy
 
 STOPPED = 75  # EX_TEMPFAIL of sysexits.h: try again
 
@@ -57,6 +60,21 @@ def run(
         ),
     ] = None,
     repeat: Annotated[bool, typer.Option("--repeat", help="Run again even if the run is already recorded.")] = False,
+    resume: Annotated[
+        str,
+        typer.Option(
+            metavar="auto|never|PATH",
+            help="Go on from the newest checkpoint, if there is one; begin anew; or go on from another run's directory "
+            "or checkpoint.",
+        ),
+    ] = "auto",
+    on_change: Annotated[
+        str,
+        typer.Option(
+            metavar="refuse|keep|extend|restart|branch",
+            help="With --resume PATH, how another schedule, length or peak rate takes over.",
+        ),
+    ] = "refuse",
     allow_plugins: AllowPlugins = False,
     trust_remote_code: TrustRemoteCode = False,
 ) -> None:
@@ -64,6 +82,8 @@ def run(
     from finetune.recipe import is_study, load_recipe
 
     if is_study(recipe, overrides or []):
+        if repeat or (resume, on_change) != ("auto", "refuse"):
+            raise SettingError("--repeat, --resume, --on-change", "are for one run; a study goes on by itself")
         study(recipe, overrides, workers=1, allow_plugins=allow_plugins, trust_remote_code=trust_remote_code)
         return
     loaded = load_recipe(recipe, overrides or [], allow_plugins=allow_plugins)
@@ -73,7 +93,15 @@ def run(
     from finetune.training import Library, fine_tune, leave_together
 
     library = Library(trust_remote_code=trust_remote_code)
-    record = fine_tune(loaded, source=recipe, console=Console(), repeat=repeat, library=library)
+    record = fine_tune(
+        loaded,
+        source=recipe,
+        console=Console(),
+        repeat=repeat,
+        resume=Path(resume) if resume not in ("auto", "never") else cast("Literal['auto', 'never']", resume),
+        on_change=cast("ChangePolicy", on_change),
+        library=library,
+    )
     leave_together()
     if record.status == "diverged":
         raise typer.Exit(1)
@@ -184,7 +212,8 @@ def lr_find(
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the command line and exits.
 
-    0 done, 1 a run that diverged, 2 input that can't be used, 75 stopped and to be gone on with, 130 interrupted.
+    0 done, 1 a run that diverged, ran out of memory or lost a process, 2 input that can't be used, 75 stopped and to be
+    gone on with, 130 interrupted.
     """
     try:
         app(args=arguments)
@@ -194,12 +223,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _tell(stopped)
         leave_together()
         sys.exit(STOPPED)
+    except RunError as error:
+        _tell(error)
+        sys.exit(1)
     except FinetuneError as error:
         _tell(error)
         sys.exit(2)
 
 
 def _tell(what: BaseException) -> None:
-    """Prints why the command ends, on one of the processes that a launcher started."""
-    if os.environ.get("RANK", "0") == "0":
+    """Prints why the command ends, of what all processes know on one of them."""
+    if os.environ.get("RANK", "0") == "0" or isinstance(what, RunError):
         print(f"finetune: {what}", file=sys.stderr)

@@ -13,7 +13,7 @@ from typing import Any
 from finetune.errors import RecordError
 from finetune.evaluation.record import RunRecord
 from finetune.evaluation.runs import RecordedRun
-from finetune.keys import IMMATERIAL, PLACES, is_among
+from finetune.keys import IMMATERIAL, PLACES, flatten, is_among
 
 FEWEST_SEEDS = 5
 LONGEST = 60
@@ -226,7 +226,8 @@ def _rows(runs: Sequence[RecordedRun]) -> list[Row]:
 
 
 def _settings(record: RunRecord) -> dict[str, Any]:
-    return {key: item for key, item in _flatten(record.recipe).items() if not is_among(key, IGNORED)}
+    settings = flatten(record.recipe).items()
+    return {key: item for key, item in settings if item not in (None, []) and not is_among(key, IGNORED)}
 
 
 def _fewest_telling(contexts: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -255,16 +256,6 @@ def _differing(settings: Sequence[Mapping[str, Any]]) -> set[str]:
             values.setdefault(key, set()).add(text)
             counts[key] = counts.get(key, 0) + 1
     return {key for key, found in values.items() if len(found) > 1 or counts[key] < len(settings)}
-
-
-def _flatten(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, item in value.items():
-        if isinstance(item, Mapping):
-            flat |= _flatten(item, f"{prefix}{key}.")
-        elif item not in (None, []):
-            flat[f"{prefix}{key}"] = item
-    return flat
 
 
 def _labels(settings: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -314,6 +305,16 @@ def _cautions(rows: Sequence[Row], split: str) -> Iterable[str]:
     cooled = [row.name for row in rows if any(record.schedule.cooldown for record in row.records)]
     if cooled:
         yield f"{', '.join(cooled)}: cooled down on request, and so not the schedule alone."
+    continued = [row.name for row in rows if any(record.continued for record in row.records)]
+    if continued:
+        yield f"{', '.join(continued)}: gone on from a run under other settings, and so not the schedule alone."
+    for row in rows:
+        lost = [record.non_finite for record in row.records if record.results]
+        if any(each.losses or each.gradients for each in lost):
+            yield (
+                f"{row.name}: {sum(max(each.losses, each.gradients) for each in lost)} updates had a loss or gradient "
+                f"that wasn't finite, and {sum(each.skipped for each in lost)} of them were skipped."
+            )
     if split == "validation":
         yield "There is no test split: scores are of the split that chose the model, and so too high."
     for row in rows:

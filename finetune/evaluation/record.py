@@ -135,6 +135,26 @@ class Evaluated(_Part):
     validation: dict[str, Number | None]
 
 
+class NonFinite(_Part):
+    """How many updates had a loss or a gradient that wasn't finite, and how many of them were left out."""
+
+    losses: int
+    gradients: int
+    skipped: int
+
+
+class Continued(_Part):
+    """The run that this one went on from, after update `step`: `changed` holds each key's value then and now.
+
+    `on_change`: how the new schedule took over, as in `finetune.schedules.make_scheduler`.
+    """
+
+    run: str
+    step: int
+    on_change: str
+    changed: dict[str, tuple[Any, Any]]
+
+
 class Results(_Part):
     """`splits`: the kept model on each split; `best`: the evaluation ranked first by `select`; `last`: the last."""
 
@@ -178,6 +198,8 @@ class RunRecord(_Part):
     timing: Timing
     results: Results | None
     study: StudyPart | None = None
+    non_finite: NonFinite = NonFinite(losses=0, gradients=0, skipped=0)
+    continued: Continued | None = None
 
 
 def read_record(run: Path) -> RunRecord:

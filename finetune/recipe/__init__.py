@@ -1,6 +1,6 @@
 """Recipes: strict YAML in, a frozen Recipe out."""
 
-from finetune.recipe.loading import is_study, load_recipe, load_study
+from finetune.recipe.loading import is_study, load_recipe, load_study, read_settings
 from finetune.recipe.schema import FileData, HubData, Recipe
 from finetune.recipe.specs import read_schedule
 from finetune.recipe.study import PEAK, SEED, Setting, Study, for_tuning, with_peak, with_seed
@@ -18,6 +18,7 @@ __all__ = [
     "load_recipe",
     "load_study",
     "read_schedule",
+    "read_settings",
     "with_peak",
     "with_seed",
 ]

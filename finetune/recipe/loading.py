@@ -13,6 +13,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from finetune.errors import RecipeError, did_you_mean
+from finetune.keys import flatten
 from finetune.recipe.merging import NAMED, expanded, merged, named, normalized
 from finetune.recipe.nodes import Node, Place, Problem, parse
 from finetune.recipe.plugins import run_plugins
@@ -56,6 +57,14 @@ def load_study(path: Path | str, overrides: Sequence[str] = (), *, allow_plugins
     if study is None or problems:
         raise RecipeError(report([*problems, *found], title=str(path)))
     return study
+
+
+def read_settings(path: Path | str) -> dict[str, Any]:
+    """Returns each dotted key in the file `path` with its value, unchecked; raises RecipeError where it is no YAML."""
+    root, problems = _read(Path(path), ())
+    if problems:
+        raise RecipeError(report(problems, title=str(path)))
+    return flatten(root.plain())
 
 
 def is_study(path: Path | str, overrides: Sequence[str] = ()) -> bool:

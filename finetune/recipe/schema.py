@@ -22,6 +22,7 @@ from pydantic import (
 )
 
 from finetune.errors import SettingError, settings_within
+from finetune.keys import differences, flatten
 from finetune.metrics import METRICS
 from finetune.optimizers import OPTIMIZERS, OptimizerSettings
 from finetune.recipe.names import Configuration, FolderName, LocalPath, LocalPathText, Repository, Revision
@@ -125,7 +126,13 @@ def _data_kind(value: Any) -> str:
 
 
 class TrainingSettings(Block):
-    """`batch_size` counts the examples of one update over all processes; `micro_batch_size` limits those in memory."""
+    """`batch_size` counts the examples of one update over all processes; `micro_batch_size` limits those in memory.
+
+    `on_non_finite`: what happens where a loss or a gradient isn't finite. "stop" ends the run as diverged; "skip"
+    leaves the update out, and the schedule where it is, for which a GPU is waited for in every update; "continue" goes
+    on regardless, and the run counts as diverged if its last loss isn't finite either.
+    `on_out_of_memory`: "halve" cuts micro-batches in half from there on, the batch of an update staying as it is.
+    """
 
     duration: RunLength = "3ep"
     batch_size: PositiveInt = 32
@@ -134,6 +141,8 @@ class TrainingSettings(Block):
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     seed: Seed = 0
     workers: Annotated[int, Field(ge=0, le=256)] = 0
+    on_non_finite: Literal["stop", "skip", "continue"] = "stop"
+    on_out_of_memory: Literal["stop", "halve"] = "stop"
 
     @model_validator(mode="after")
     def _consistent(self) -> TrainingSettings:
@@ -249,7 +258,7 @@ class Recipe(Block):
 
     def flatten(self) -> dict[str, Any]:
         """Returns each dotted key with its plain value, defaults included."""
-        return _flatten(self.to_dict())
+        return flatten(self.to_dict())
 
     def to_yaml(self) -> str:
         """Returns YAML that `load_recipe` reads back as an equal recipe."""
@@ -257,22 +266,7 @@ class Recipe(Block):
 
     def differences(self, other: Recipe) -> dict[str, tuple[Any, Any]]:
         """Returns each dotted key whose value differs, with this recipe's value and the other's; None where absent."""
-        mine, theirs = self.flatten(), other.flatten()
-        return {
-            key: (mine.get(key), theirs.get(key))
-            for key in [*mine, *(key for key in theirs if key not in mine)]
-            if mine.get(key) != theirs.get(key)
-        }
-
-
-def _flatten(value: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, item in value.items():
-        if isinstance(item, dict):
-            flat |= _flatten(item, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = item
-    return flat
+        return differences(self.flatten(), other.flatten())
 
 
 class _Dumper(yaml.SafeDumper):

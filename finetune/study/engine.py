@@ -6,7 +6,7 @@ import gc
 import multiprocessing
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from finetune.errors import DeviceError, SettingError
+from finetune.errors import DeviceError, RunStopped, SettingError
 from finetune.recipe import Study, for_tuning
 from finetune.study.jobs import Done, Job, final_jobs, perform, tuning_jobs
 from finetune.study.ledger import check_name, study_directory, write_ledger
@@ -25,6 +25,9 @@ from finetune.training import check_trackers, is_main_process
 from finetune.training.layout import layout_of
 from finetune.training.material import Library
 from finetune.training.plan import lay_out_updates
+from finetune.training.stopping import StopRequest
+
+HEARD_WITHIN = 0.5  # seconds until workers are told of a signal to the process that began them
 
 
 @dataclass(frozen=True)
@@ -50,7 +53,7 @@ def run_study(
     and the others go on. With several `workers`, each is a process with its share of the threads and of the GPUs. Under
     a launcher every process calls this. `trust_remote_code`: whether code that comes with a model may run. Raises
     FinetuneError, before any run, for whatever the data, a setting or the machine can't give, and where another study
-    has the name.
+    has the name; RunStopped, once the runs that were going on have saved a checkpoint, where it is told to stop.
     """
     _check_workers(workers)
     console.quiet = console.quiet or not is_main_process()
@@ -64,7 +67,13 @@ def run_study(
             library.material(for_tuning(setting.recipe))
     progress = StudyProgress(study, console, workers=workers)
     make = partial(perform, source=source, keep_model=study.block.keep_models)
-    with _performing(make, library, workers) as perform_all, _left_alone_by_the_collector(), progress:
+    stop = StopRequest()
+    with (
+        stop.listening(),
+        _performing(make, library, stop, workers) as perform_all,
+        _left_alone_by_the_collector(),
+        progress,
+    ):
         tuned = [progress.show(done) for done in perform_all(list(tuning_jobs(study)))]
         choices = choose(study, tuned)
         peaks = {number: choice.peak for number, choice in choices.items()}
@@ -107,10 +116,10 @@ _PerformAll = Callable[[Sequence[Job]], Iterator[Done]]
 
 
 @contextmanager
-def _performing(make: partial[Done], library: Library, workers: int) -> Iterator[_PerformAll]:
+def _performing(make: partial[Done], library: Library, stop: StopRequest, workers: int) -> Iterator[_PerformAll]:
     if workers == 1:
         alone = int(os.environ.get("WORLD_SIZE", "1")) == 1
-        yield lambda jobs: (make(job, library=library, catch=alone) for job in jobs)
+        yield lambda jobs: (make(job, library=library, stop=stop, catch=alone) for job in jobs)
         return
     context = multiprocessing.get_context("spawn")
     numbers = context.Queue()
@@ -119,16 +128,25 @@ def _performing(make: partial[Done], library: Library, workers: int) -> Iterator
     begin = partial(_begin_worker, numbers, workers, trust_remote_code=library.trust_remote_code)
     pool = ProcessPoolExecutor(workers, mp_context=context, initializer=begin)
     try:
-        yield partial(_perform_in, pool, make)
+        yield partial(_perform_in, pool, make, stop)
+    except BaseException:
+        for worker in multiprocessing.active_children():
+            worker.terminate()  # by a SIGTERM, on which a run saves a checkpoint
+        raise
     finally:
         pool.shutdown(cancel_futures=True)
 
 
-def _perform_in(pool: ProcessPoolExecutor, make: partial[Done], jobs: Sequence[Job]) -> Iterator[Done]:
-    futures = [pool.submit(_perform_in_worker, make, job) for job in jobs]
+def _perform_in(
+    pool: ProcessPoolExecutor, make: partial[Done], stop: StopRequest, jobs: Sequence[Job]
+) -> Iterator[Done]:
+    waiting = {pool.submit(_perform_in_worker, make, job) for job in jobs}
     try:
-        for future in as_completed(futures):
-            yield future.result()
+        while waiting:
+            ended, waiting = wait(waiting, timeout=HEARD_WITHIN, return_when=FIRST_COMPLETED)
+            yield from (future.result() for future in ended)
+            if stop.reason is not None:
+                raise RunStopped(stop.reason)
     except BrokenProcessPool as error:
         raise DeviceError(
             "workers: one died, as when memory runs out; the same command goes on with the runs that are left, "
@@ -137,11 +155,15 @@ def _perform_in(pool: ProcessPoolExecutor, make: partial[Done], jobs: Sequence[J
 
 
 _worker_library: Library | None = None
+_worker_stop: StopRequest | None = None
 
 
 def _begin_worker(numbers: multiprocessing.Queue[int], workers: int, *, trust_remote_code: bool) -> None:
-    global _worker_library
+    global _worker_library, _worker_stop
     import torch
+
+    _worker_stop = StopRequest()
+    _worker_stop.listen()
 
     number = numbers.get()
     torch.set_num_threads(max(1, (os.cpu_count() or 1) // workers))
@@ -154,5 +176,5 @@ def _begin_worker(numbers: multiprocessing.Queue[int], workers: int, *, trust_re
 
 
 def _perform_in_worker(make: partial[Done], job: Job) -> Done:
-    assert _worker_library is not None  # noqa: S101 - the pool began the worker
-    return make(job, library=_worker_library, catch=True)
+    assert _worker_library is not None and _worker_stop is not None  # noqa: S101, PT018 - the pool began the worker
+    return make(job, library=_worker_library, stop=_worker_stop, catch=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
@@ -10,21 +11,40 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 class Cadence(TrainerCallback):
     """Asks for an evaluation every `evaluate_every` updates and after the last, a checkpoint every `save_every`.
 
-    None: not in between. The last update is never checkpointed: what comes next is the finished run.
+    None: not in between. The last update is never checkpointed: what comes next is the finished run. A run that goes on
+    from an update whose evaluation was due and isn't there, as `is_evaluated` says, begins with `evaluate`.
     """
 
-    def __init__(self, *, evaluate_every: int | None, save_every: int | None) -> None:
+    def __init__(
+        self,
+        *,
+        evaluate_every: int | None,
+        save_every: int | None,
+        is_evaluated: Callable[[int], bool],
+        evaluate: Callable[[], object],
+    ) -> None:
         self._evaluate_every = evaluate_every
         self._save_every = save_every
+        self._is_evaluated = is_evaluated
+        self._evaluate = evaluate
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        step = state.global_step
+        if step > 0 and self._evaluation_is_due(step, state) and not self._is_evaluated(step):
+            self._evaluate()
 
     def on_step_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> TrainerControl:
         step = state.global_step
-        last = step >= state.max_steps
-        control.should_evaluate = last or _is_due(step, self._evaluate_every)
-        control.should_save = not last and _is_due(step, self._save_every)
+        control.should_evaluate = self._evaluation_is_due(step, state)
+        control.should_save = step < state.max_steps and _is_due(step, self._save_every)
         return control
+
+    def _evaluation_is_due(self, step: int, state: TrainerState) -> bool:
+        return step >= state.max_steps or _is_due(step, self._evaluate_every)
 
 
 def _is_due(step: int, every: int | None) -> bool:

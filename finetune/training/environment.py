@@ -25,7 +25,7 @@ def describe_environment(trainer: ScheduledTrainer) -> Environment:
         hardware=torch.cuda.get_device_name(device) if device.type == "cuda" else describe_processor(),
         processes=trainer.args.world_size,
         threads=torch.get_num_threads(),
-        accumulation=trainer.args.gradient_accumulation_steps,
+        accumulation=trainer.args.gradient_accumulation_steps * trainer.micro_batches.pieces,
         precision=effective_precision(trainer),
         platform=platform.platform(),
         versions={"python": platform.python_version()} | {name: _version(name) for name in DISTRIBUTIONS},

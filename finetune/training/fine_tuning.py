@@ -6,13 +6,14 @@ import shutil
 from collections.abc import Mapping
 from contextlib import nullcontext
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, get_args
 
 import numpy as np
-from transformers import PrinterCallback, TrainingArguments, set_seed
+from transformers import PrinterCallback, set_seed
 
-from finetune.errors import RecordError, RunStopped
+from finetune.errors import RecordError, RunError, RunStopped
 from finetune.evaluation.record import (
     HISTORY,
     MODEL,
@@ -30,30 +31,35 @@ from finetune.evaluation.record import (
 )
 from finetune.metrics import load_metric
 from finetune.schedules import CooldownOnRequest
+from finetune.schedules.continuation import ChangePolicy
+from finetune.schedules.settings import one_of
+from finetune.training.arguments import training_arguments
 from finetune.training.cadence import Cadence
 from finetune.training.checkpoints import (
     CHECKPOINTS,
     Checkpoint,
     kept_model,
     newest_checkpoint,
-    read_fingerprints,
+    read_identity,
     remove_old,
     write_checkpoint,
-    write_fingerprints,
+    write_identity,
 )
 from finetune.training.clock import TrainingClock
 from finetune.training.cooldown import REQUEST
 from finetune.training.environment import effective_precision
+from finetune.training.failures import failure_of
 from finetune.training.history import History, Row
 from finetune.training.layout import layout_of
 from finetune.training.material import Library, RawData
 from finetune.training.plan import Plan, make_plan, show_plan
-from finetune.training.progress import RunProgress, say, say_table
+from finetune.training.progress import RunProgress, say, show_results
 from finetune.training.recording import Finished, build_record, write_predictions
-from finetune.training.run_directory import claim, run_directory
+from finetune.training.resuming import Resume, Start, find_start, tell_of_others
+from finetune.training.run_directory import claim, plugin_fingerprints, run_directory
 from finetune.training.run_lock import held
 from finetune.training.selection import Logits, Selection, score
-from finetune.training.stopping import StopRequest
+from finetune.training.stopping import CalledOffError, StopRequest
 from finetune.training.tracking import TENSORBOARD, Tracking, check_trackers, label_run
 from finetune.training.trainer import ScheduledTrainer
 from finetune.training.weights import load_weights, publish_model, save_model
@@ -64,23 +70,34 @@ if TYPE_CHECKING:
     from finetune.recipe import Recipe
 
 
+MADE_FROM = {"initial_weights": "weights of the model", "plugins": "plugins"}
+
+
 def fine_tune(
     recipe: Recipe,
     *,
     source: Path,
     console: Console,
     repeat: bool = False,
+    resume: Resume = "auto",
+    on_change: ChangePolicy = "refuse",
     study: StudyPart | None = None,
     library: Library | None = None,
+    stop: StopRequest | None = None,
 ) -> RunRecord:
     """Runs `recipe`, read from the file `source`, and returns its record, which lies in `run_directory`.
 
-    A run already recorded on the same data is not run again unless `repeat`; one that was interrupted goes on from its
-    newest checkpoint. `study`: what the run is for, if it is part of one. `library`: holds data that other runs have
-    read. Under a launcher every process calls this; the main one writes and speaks. On SIGTERM, Ctrl-C or the end of
-    its launcher a run saves a checkpoint and raises RunStopped. Raises FinetuneError for whatever the recipe, the data,
-    the model or the machine can't give, before training, and where the run can't be written on the way.
+    A run already recorded on the same data is not run again unless `repeat`. `resume`: "auto", one that was interrupted
+    goes on from its newest whole checkpoint; "never", it begins anew; or the directory of another run, or one of its
+    checkpoints, to go on from, with `on_change` as for `make_scheduler` where the schedule, the length or the peaks
+    are others. `study`: what the run is for, if it is part of one. `library`: holds data that other runs have read.
+    `stop`: hears what is to stop the run, where it isn't the run alone that is to stop.
+    Under a launcher every process calls this; the main one writes and speaks. On SIGTERM, Ctrl-C or the end of its
+    launcher a run saves a checkpoint and raises RunStopped. Raises FinetuneError for whatever the recipe, the data,
+    the model or the machine can't give, before training, where the run can't be written on the way, and, as RunError,
+    for what befalls its processes.
     """
+    one_of(get_args(ChangePolicy))("on-change", on_change)
     started = datetime.now(UTC)
     run = run_directory(recipe, source=source)
     layout = layout_of(recipe)
@@ -94,12 +111,21 @@ def fine_tune(
         return _recorded(run, data, console)
     if layout.is_main:
         claim(run)
+    tell = partial(say, console)
     with held(run) if layout.is_main else nullcontext():
-        checkpoint = None if repeat else newest_checkpoint(run, say=lambda line: say(console, line))
-        if checkpoint is not None:
-            _refuse_other_data(run, read_fingerprints(run), data)
+        own = None if repeat or resume == "never" else newest_checkpoint(run, say=tell)
+        place = resume if isinstance(resume, Path) else None
+        start = find_start(recipe, run, own, place=place, on_change=on_change, say=tell)
+        if start.checkpoint is None and study is None and layout.is_main:
+            tell_of_others(recipe, run, say=tell)
+        identity = read_identity(start.checkpoint.run) if start.checkpoint else {}
+        if identity:
+            _refuse_other_data(run, identity["data"], data)
         plan = make_plan(recipe, run=run, layout=layout, library=library)
-        return _Training(plan, study, started, console).run(checkpoint)
+        if identity:
+            _refuse_other_start(run, identity, plan)
+        stop = stop or StopRequest()
+        return _Training(plan, study=study, started=started, start=start, stop=stop, console=console).run()
 
 
 def _recorded(run: Path, data: RawData, console: Console) -> RunRecord:
@@ -120,12 +146,42 @@ def _refuse_other_data(run: Path, was: Mapping[str, str], data: RawData) -> None
         )
 
 
+def _identity(plan: Plan) -> dict[str, Any]:
+    """Returns what the checkpoints of a run are made from."""
+    return {
+        "data": {split: identity.fingerprint for split, identity in plan.material.identities.items()},
+        "initial_weights": plan.model.initial_weights,
+        "plugins": plugin_fingerprints(plan.recipe),
+    }
+
+
+def _refuse_other_start(run: Path, was: Mapping[str, Any], plan: Plan) -> None:
+    now = _identity(plan)
+    changed = [words for key, words in MADE_FROM.items() if was.get(key) != now[key]]
+    if changed:
+        raise RecordError(
+            f"{run}: begun with other {' and '.join(changed)}, which changed since; bring back what was, or pass "
+            "--repeat to begin anew"
+        )
+
+
 class _Training:
     """The parts of one run, put together."""
 
-    def __init__(self, plan: Plan, study: StudyPart | None, started: datetime, console: Console) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        *,
+        study: StudyPart | None,
+        started: datetime,
+        start: Start,
+        stop: StopRequest,
+        console: Console,
+    ) -> None:
         recipe = plan.recipe
         self.plan = plan
+        self.start = start
+        self.saved_at = start.step
         self.study = study
         self.started = started
         self.console = console
@@ -140,7 +196,11 @@ class _Training:
             keep=recipe.evaluation.keep,
             save=self._keep_model,
         )
-        self.stop = StopRequest()
+        self.stop = stop
+
+        def tell(line: str) -> None:
+            say(console, f"  {line}")
+
         self.trainer = ScheduledTrainer(
             model=plan.loaded.model,
             args=training_arguments(plan),
@@ -151,6 +211,9 @@ class _Training:
             validate=self.selection.validate,
             checkpoint=self._write_checkpoint,
             clock=self.clock,
+            wants_to_stop=lambda: self.stop.reason is not None,
+            on_change=start.on_change,
+            say=tell,
             data_collator=recipe.task.collator(plan.material.tokenizer),
             train_dataset=plan.train,
             processing_class=plan.material.tokenizer,
@@ -160,7 +223,7 @@ class _Training:
             trainer=self.trainer,
             label=label_run(plan, study=study, started=started),
             folder=plan.run / TENSORBOARD,
-            say=lambda line: say(console, f"  {line}"),
+            say=tell,
         )
         self.history = History(
             plan.run / HISTORY if plan.layout.is_main else None,
@@ -171,16 +234,20 @@ class _Training:
             track=self.tracking.write,
             reason_to_stop=lambda: self.stop.reason,
             alone=plan.layout.processes == 1,
+            on_non_finite=recipe.training.on_non_finite,
         )
         self.trainer.remove_callback(PrinterCallback)
+        self.trainer.add_callback(CooldownOnRequest(self.trainer, plan.run / REQUEST, say=tell))
+        self.trainer.add_callback(self.progress)
         self.trainer.add_callback(
-            CooldownOnRequest(self.trainer, plan.run / REQUEST, say=lambda line: say(self.console, f"  {line}"))
-        )
-        self.trainer.add_callback(
-            Cadence(evaluate_every=plan.horizon.evaluate_every, save_every=plan.horizon.save_every)
+            Cadence(
+                evaluate_every=plan.horizon.evaluate_every,
+                save_every=plan.horizon.save_every,
+                is_evaluated=self.history.is_evaluated,
+                evaluate=self.trainer.evaluate_validation,
+            )
         )
         self.trainer.add_callback(self.history)
-        self.trainer.add_callback(self.progress)
 
     def _keep_model(self, trainer: ScheduledTrainer) -> None:
         save_model(trainer, kept_model(self.plan.run, trainer.state.global_step))
@@ -188,7 +255,9 @@ class _Training:
 
     def _write_checkpoint(self, trainer: ScheduledTrainer) -> None:
         best = self.selection.best if self.plan.recipe.evaluation.keep == "best" else None
-        write_checkpoint(trainer, self.plan.run, kept_step=best.step if best else None)
+        kept_step = best.step if best else None
+        write_checkpoint(trainer, self.plan.run, kept_step=kept_step, continued=self.start.continued)
+        self.saved_at = trainer.state.global_step
         self._remove_old()
 
     def _remove_old(self) -> None:
@@ -196,17 +265,16 @@ class _Training:
             keep = self.plan.recipe.checkpoints.keep
             remove_old(self.plan.run, keep=keep, ranked_first=self.selection.ranked_first)
 
-    def run(self, checkpoint: Checkpoint | None) -> RunRecord:
-        """Trains, on from `checkpoint` if there is one, keeps a model, reads the test split, and writes the record."""
-        plan, main = self.plan, self.plan.layout.is_main
-        step = checkpoint.step if checkpoint else 0
+    def run(self) -> RunRecord:
+        """Trains, keeps a model, reads the test split, and writes the record."""
+        plan, start, main = self.plan, self.start, self.plan.layout.is_main
         self.trainer.accelerator.wait_for_everyone()
         if main:
-            _clear(plan, keep_checkpoints=checkpoint is not None)
-        show_plan(plan, self.console, precision=effective_precision(self.trainer), resumed_at=step)
-        with self.tracking.during():
-            self._train(checkpoint)
-            results = None if self.history.diverged_at_step else self._conclude()
+            _clear(plan, start.checkpoint)
+        show_plan(plan, self.console, precision=effective_precision(self.trainer), resumed_at=start.step)
+        with self.tracking.during(), self.stop.listening():
+            self._train(start.checkpoint)
+            results = None if self.history.diverged_at_step else self._conclude_or_stop()
             if results is not None:
                 self.tracking.conclude(results)
         record = build_record(
@@ -221,8 +289,9 @@ class _Training:
                 model=plan.model,
                 examples=len(plan.train),
                 batches=plan.batches.fingerprint(plan.train.rows),
-                resumed_at=step,
+                resumed_at=start.step,
                 study=self.study,
+                continued=start.continued,
             ),
             results,
         )
@@ -241,12 +310,27 @@ class _Training:
         set_seed(int(np.random.SeedSequence([plan.recipe.training.seed, plan.layout.rank]).generate_state(1)[0]))
         self.clock.start(seconds=rows[-1]["seconds"] if rows else 0.0)
         try:
-            with self.stop.listening():
-                self.trainer.train(resume_from_checkpoint=str(checkpoint.path) if checkpoint else None)
+            self.trainer.train(resume_from_checkpoint=str(checkpoint.path) if checkpoint else None)
+        except (RuntimeError, RunError) as error:
+            failure = failure_of(error, processes=plan.layout.processes)
+            if failure is None:
+                raise
+            saved = f"from update {self.saved_at} on" if self.saved_at else "anew, as no checkpoint was made yet"
+            raise RunError(f"{failure}\nThe same command runs {saved}") from error
         finally:
             self.progress.stop()
-        if self.history.stopped_at_step is not None:
-            raise RunStopped(self.stop.reason or "a signal to another process", self.history.stopped_at_step)
+        if self.history.stopped_at_step is not None or self.trainer.called_off:
+            raise self._stopped()
+
+    def _stopped(self) -> RunStopped:
+        return RunStopped(self.stop.reason or "a signal to another process", self.trainer.state.global_step)
+
+    def _conclude_or_stop(self) -> Results:
+        try:
+            return self._conclude()
+        except CalledOffError:
+            self._write_checkpoint(self.trainer)
+            raise self._stopped() from None
 
     def _conclude(self) -> Results:
         """Keeps the best or the last model and evaluates it on every split but the one it was trained on."""
@@ -285,73 +369,21 @@ class _Training:
         return score(task, self.metrics, logits, split.labels)
 
 
-def _clear(plan: Plan, *, keep_checkpoints: bool) -> None:
+def _clear(plan: Plan, checkpoint: Checkpoint | None) -> None:
     """Leaves nothing of an earlier run in the directory but what this one goes on from, and writes the recipe."""
     run = plan.run
+    goes_on_here = checkpoint is not None and checkpoint.run.resolve() == run.resolve()
     (run / RECORD).unlink(missing_ok=True)
-    (run / REQUEST).unlink(missing_ok=True)
     for folder in (run / PREDICTIONS, run / TENSORBOARD):
         shutil.rmtree(folder, ignore_errors=True)
-    if not keep_checkpoints:
+    if not goes_on_here:
+        (run / REQUEST).unlink(missing_ok=True)
         for folder in (run / CHECKPOINTS, run / MODEL):
             shutil.rmtree(folder, ignore_errors=True)
-    write_fingerprints(run, {split: identity.fingerprint for split, identity in plan.material.identities.items()})
+    if checkpoint is not None and checkpoint.kept_step is not None and not goes_on_here:
+        shutil.copytree(
+            kept_model(checkpoint.run, checkpoint.kept_step), kept_model(run, checkpoint.kept_step), dirs_exist_ok=True
+        )
+    write_identity(run, _identity(plan))
     text = plan.recipe.to_yaml()
     write_atomically(run / RECIPE, lambda path: path.write_text(text, encoding="utf-8"))
-
-
-def training_arguments(plan: Plan) -> TrainingArguments:
-    training = plan.recipe.training
-    arguments = TrainingArguments(
-        output_dir=str(plan.run / CHECKPOINTS),
-        use_cpu=plan.layout.device.type == "cpu",
-        max_steps=plan.horizon.total_steps,
-        per_device_train_batch_size=plan.layout.micro_batch_size,
-        per_device_eval_batch_size=plan.recipe.evaluation.batch_size,
-        gradient_accumulation_steps=plan.layout.accumulation,
-        learning_rate=plan.recipe.optimizer.learning_rate,
-        max_grad_norm=training.gradient_clipping or 0.0,
-        bf16=plan.precision == "bf16",
-        fp16=plan.precision == "fp16",
-        seed=training.seed,
-        eval_strategy="no",
-        save_strategy="no",
-        logging_strategy="no",
-        save_total_limit=plan.recipe.checkpoints.keep,
-        dataloader_num_workers=training.workers,
-        dataloader_pin_memory=plan.layout.device.type == "cuda",
-        remove_unused_columns=False,
-        label_names=["labels"],
-        # Its filter would replace a loss that isn't finite by the mean of those before.
-        logging_nan_inf_filter=False,
-        log_level="error",
-        disable_tqdm=True,
-        report_to="none",
-    )
-    # Without a launcher Trainer would spread each batch over all visible GPUs by DataParallel.
-    arguments._n_gpu = min(arguments.n_gpu, 1)
-    return arguments
-
-
-def show_results(record: RunRecord, console: Console) -> None:
-    """Prints what came of a run."""
-    if record.results is None:
-        say(console, f"  diverged: the loss was not finite at update {record.diverged_at_step}; lower the peak rate")
-        return
-    kept = f"the {record.results.kept} model, of update {record.results.kept_step}"
-    rows = []
-    for split, result in record.results.splits.items():
-        scores = ", ".join(
-            f"{name} {score.value:.4f} ± {score.standard_error:.4f}" for name, score in result.metrics.items()
-        )
-        rows.append((split, f"{scores} (value ± standard error over {result.count:,} examples)"))
-    timing = record.timing
-    rows.append(("kept", kept))
-    rows.append(
-        (
-            "time",
-            f"{timing.train_seconds:.1f} s of training at {timing.samples_per_second:.0f} samples/s, "
-            f"{timing.total_seconds:.1f} s in all",
-        )
-    )
-    say_table(console, rows)

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from finetune.errors import RecordError
-from finetune.evaluation.record import write_atomically
+from finetune.evaluation.record import NonFinite, write_atomically
 from finetune.training.clock import TrainingClock
 from finetune.training.trainer import Update
 
@@ -20,17 +21,22 @@ Row = dict[str, Any]
 
 READ_EVERY = 10
 HEARD_WITHIN = 2.0  # seconds, on several processes
+MOST_SKIPPED = 30  # in a row: a scaler of fp16 needs some twenty to come down from where it starts
+
+Policy = Literal["stop", "skip", "continue"]
 
 
 class History(TrainerCallback):
     """Collects rows, appends them to `path` (None: keeps them in memory alone), and stops a run that diverges.
 
     A row of an update has step (updates made, this one included), epoch, rates (of each group, as applied), loss (mean
-    over the batch), gradient_norm (before clipping) and seconds (of training so far). A row of an evaluation has step,
-    epoch, seconds and evaluation (metric ▶ value). Numbers that aren't finite are null.
+    over the batch), gradient_norm (before clipping), seconds (of training so far) and, where it was left out, skipped.
+    A row of an evaluation has step, epoch, seconds and evaluation (metric ▶ value). A number that isn't finite is null.
 
     Losses stay on the device until `READ_EVERY` updates are waiting, so that training isn't held up; a loss that isn't
-    finite is therefore noticed up to that many updates later. `take_update` gives the update just made,
+    finite is therefore noticed up to that many updates later. What then happens is `on_non_finite`: "stop" ends the
+    run, `diverged_at_step`; "skip" does once `MOST_SKIPPED` updates in a row were left out; "continue" does if the last
+    loss of the run isn't finite. `take_update` gives the update just made,
     `mean_over_processes` reduces values over all processes, `show` is called with the last row of each reading, `track`
     with all rows, while the clock stands. `reason_to_stop` says why this process is to stop, if it is: the run then
     saves and stops after an update that all processes agree on, `stopped_at_step`, by what they reduce anyway.
@@ -47,6 +53,7 @@ class History(TrainerCallback):
         track: Callable[[list[Row]], None] = lambda _: None,
         reason_to_stop: Callable[[], str | None] = lambda: None,
         alone: bool = True,
+        on_non_finite: Policy = "stop",
     ) -> None:
         self.rows: list[Row] = []
         self.diverged_at_step: int | None = None
@@ -59,6 +66,7 @@ class History(TrainerCallback):
         self._track = track
         self._reason_to_stop = reason_to_stop
         self._alone = alone
+        self._on_non_finite = on_non_finite
         self._read_every = READ_EVERY if alone else 1
         self._rates: dict[str, float] = {}
         self._waiting: list[tuple[Row, Update]] = []
@@ -76,6 +84,20 @@ class History(TrainerCallback):
         """The rows of updates, in order."""
         return [row for row in self.rows if "rates" in row]
 
+    @property
+    def non_finite(self) -> NonFinite:
+        """How many updates had a loss or a gradient that wasn't finite, and how many were skipped."""
+        updates = self.updates
+        return NonFinite(
+            losses=sum(row["loss"] is None for row in updates),
+            gradients=sum(row["gradient_norm"] is None for row in updates),
+            skipped=sum(map(_is_skipped, updates)),
+        )
+
+    def is_evaluated(self, step: int) -> bool:
+        """Whether there is an evaluation after update `step`."""
+        return any(row["step"] == step and "evaluation" in row for row in self.rows)
+
     def on_pre_optimizer_step(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
@@ -91,11 +113,15 @@ class History(TrainerCallback):
             "rates": self._rates,
             "seconds": round(self._clock.seconds, 4),
         }
-        self._waiting.append((row, self._take_update()))
+        update = self._take_update()
+        if update.skipped:
+            row["skipped"] = True
+        self._waiting.append((row, update))
         acting = control.should_evaluate or control.should_save or control.should_training_stop
         called = self._alone and self._reason_to_stop() is not None
         if acting or called or len(self._waiting) >= self._read_every:
-            self._read()
+            rows = self._read()
+            self.diverged_at_step = self._find_divergence(rows, is_last=state.global_step >= state.max_steps)
         if self.diverged_at_step is not None:
             control.should_training_stop = True
             control.should_evaluate = control.should_save = False
@@ -115,7 +141,7 @@ class History(TrainerCallback):
         self._append([row])
         self._show(row)
 
-    def _read(self) -> None:
+    def _read(self) -> list[Row]:
         last = self._waiting[-1][0]
         losses = torch.stack([update.loss.float() for _, update in self._waiting])
         norms = torch.stack([update.gradient_norm.float().to(losses.device) for _, update in self._waiting])
@@ -125,8 +151,6 @@ class History(TrainerCallback):
         rows = []
         for (row, _), loss, norm in zip(self._waiting, *values, strict=True):
             rows.append({**row, "loss": _finite(loss), "gradient_norm": _finite(norm)})
-            if self.diverged_at_step is None and not math.isfinite(loss):
-                self.diverged_at_step = row["step"]
         if called[-1] > 0:
             self.stopped_at_step = last["step"]
         if not self._alone:
@@ -134,6 +158,18 @@ class History(TrainerCallback):
         self._waiting = []
         self._append(rows)
         self._show(rows[-1])
+        return rows
+
+    def _find_divergence(self, rows: list[Row], *, is_last: bool) -> int | None:
+        """Returns the update at which the run diverged, if it did by the updates just read."""
+        if self._on_non_finite == "stop":
+            return next((row["step"] for row in rows if _is_lost(row)), None)
+        backwards = (row for row in reversed(self.rows) if "rates" in row)
+        if self._on_non_finite == "skip":
+            steps = [row["step"] for row in itertools.takewhile(_is_skipped, backwards)]
+            return steps[-1] if len(steps) >= MOST_SKIPPED else None
+        steps = [row["step"] for row in itertools.takewhile(_is_lost, backwards)] if is_last else []
+        return steps[-1] if steps else None
 
     def _append(self, rows: list[Row]) -> None:
         self.rows += rows
@@ -153,6 +189,15 @@ class History(TrainerCallback):
 
 def _line(row: Row) -> str:
     return json.dumps(row, allow_nan=False) + "\n"
+
+
+def _is_skipped(row: Row) -> bool:
+    return bool(row.get("skipped", False))
+
+
+def _is_lost(row: Row) -> bool:
+    """Whether an update was made with a loss or a gradient that isn't finite."""
+    return row["loss"] is None or (row["gradient_norm"] is None and not _is_skipped(row))
 
 
 def _finite(value: float) -> float | None:

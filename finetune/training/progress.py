@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from finetune.untrusted import presentable
+
+if TYPE_CHECKING:
+    from finetune.evaluation.record import RunRecord
 
 PLAIN_LINES = 10
 
@@ -25,6 +28,34 @@ def say_table(console: Console, rows: Iterable[tuple[str, str]]) -> None:
     width = max(len(name) for name, _ in rows)
     for name, text in rows:
         say(console, f"  {name:<{width}}  {text}")
+
+
+def show_results(record: RunRecord, console: Console) -> None:
+    """Prints what came of a run."""
+    lost = record.non_finite
+    if lost.losses or lost.gradients:
+        counts = f"{lost.losses} losses and {lost.gradients} gradients weren't finite, {lost.skipped} updates skipped"
+        say(console, f"  {counts}")
+    if record.results is None:
+        say(console, f"  diverged: not finite from update {record.diverged_at_step} on; lower the peak rate")
+        return
+    kept = f"the {record.results.kept} model, of update {record.results.kept_step}"
+    rows = []
+    for split, result in record.results.splits.items():
+        scores = ", ".join(
+            f"{name} {score.value:.4f} ± {score.standard_error:.4f}" for name, score in result.metrics.items()
+        )
+        rows.append((split, f"{scores} (value ± standard error over {result.count:,} examples)"))
+    timing = record.timing
+    rows.append(("kept", kept))
+    rows.append(
+        (
+            "time",
+            f"{timing.train_seconds:.1f} s of training at {timing.samples_per_second:.0f} samples/s, "
+            f"{timing.total_seconds:.1f} s in all",
+        )
+    )
+    say_table(console, rows)
 
 
 class RunProgress(TrainerCallback):

@@ -14,8 +14,8 @@ from transformers import PrinterCallback, TrainerCallback, TrainerControl, Train
 
 from finetune.errors import SettingError
 from finetune.schedules import Constant
+from finetune.training.arguments import training_arguments
 from finetune.training.clock import TrainingClock
-from finetune.training.fine_tuning import training_arguments
 from finetune.training.history import History
 from finetune.training.layout import Layout, layout_of
 from finetune.training.material import Library
@@ -103,7 +103,7 @@ def _climbing(recipe: Recipe, *, least: float, most: float, updates: int, seed: 
             "schedule": Constant(warmup=updates - 1, warmup_shape="exponential", warmup_start=least / most),
             "optimizer": dataclasses.replace(recipe.optimizer, learning_rate=most),
             "groups": {},
-            "training": recipe.training.model_copy(update={"duration": updates, "seed": seed}),
+            "training": recipe.training.model_copy(update={"duration": updates, "seed": seed, "on_non_finite": "stop"}),
         }
     )
 

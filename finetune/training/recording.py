@@ -13,6 +13,7 @@ import numpy as np
 
 from finetune.evaluation.record import (
     PREDICTIONS,
+    Continued,
     GroupRates,
     Identity,
     ModelIdentity,
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class Finished:
     """A run that has ended, for better or worse; `started` is an aware time, `examples` those in an epoch,
-    `resumed_at` the updates made by an earlier process."""
+    `resumed_at` the updates made by an earlier process, `continued` the run it went on from under other settings."""
 
     recipe: Recipe
     material: Material
@@ -53,6 +54,7 @@ class Finished:
     batches: str
     resumed_at: int
     study: StudyPart | None
+    continued: Continued | None
 
 
 def weights_fingerprint(model: torch.nn.Module) -> str:
@@ -90,6 +92,8 @@ def build_record(run: Finished, results: Results | None) -> RunRecord:
         timing=_timing(run),
         results=results,
         study=run.study,
+        non_finite=run.history.non_finite,
+        continued=run.continued,
     )
 
 

@@ -34,6 +34,20 @@ def held(run: Path) -> Iterator[None]:
             file.close()
 
 
+def is_held(run: Path) -> bool:
+    """Returns whether another process is at work in `run`, as far as can be told."""
+    if fcntl is None or not (run / LOCK).exists():
+        return False
+    try:
+        with (run / LOCK).open("r+", encoding="utf-8") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
 def _locked(path: Path) -> IO[str] | None:
     while True:
         file = path.open("a+", encoding="utf-8")

@@ -9,10 +9,15 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import Any
 
 import psutil
 
 LAUNCHERS = ("accelerate", "torchrun", "torch.distributed", "deepspeed")
+
+
+class CalledOffError(Exception):
+    """An evaluation that was broken off, on all processes in the same batch, because the run is to stop."""
 
 
 class StopRequest:
@@ -35,15 +40,18 @@ class StopRequest:
     @contextmanager
     def listening(self) -> Iterator[None]:
         """Takes notice of signals meanwhile."""
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
-        before = {number: signal.signal(number, self._hear) for number in (signal.SIGTERM, signal.SIGINT)}
+        before = self.listen()
         try:
             yield
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+    def listen(self) -> dict[signal.Signals, Any]:
+        """Takes notice of signals from here on; returns what took notice of each before."""
+        if threading.current_thread() is not threading.main_thread():
+            return {}
+        return {number: signal.signal(number, self._hear) for number in (signal.SIGTERM, signal.SIGINT)}
 
     def _hear(self, number: int, frame: FrameType | None) -> None:
         if number == signal.SIGINT and self._signal is not None:

@@ -11,19 +11,27 @@ import numpy as np
 import torch
 from transformers import Trainer
 
+from finetune.errors import RunError
 from finetune.schedules import Run, ScheduledLR, ScheduleMixin
 from finetune.tasks.pretrained import quiet_transformers
 from finetune.training.batches import TrainingLoader
 from finetune.training.checkpoints import read_checkpoint
 from finetune.training.clock import TrainingClock
+from finetune.training.failures import is_out_of_memory
+from finetune.training.micro_batches import Count, MicroBatches
 from finetune.training.parameter_groups import NO_DECAY, parameter_groups
 from finetune.training.random_state import preserved_random_state, set_random_state
+from finetune.training.stopping import CalledOffError
 from finetune.training.weights import load_weights
 
 if TYPE_CHECKING:
     from finetune.recipe import Recipe
+    from finetune.schedules.continuation import ChangePolicy
     from finetune.tasks.encoding import EncodedSplit
     from finetune.training.batches import LengthGroupedBatches
+
+
+AGREE_EVERY = 10  # batches of an evaluation, on several processes
 
 
 @dataclass(frozen=True)
@@ -31,11 +39,12 @@ class Update:
     """What one update was made with, this process's part, as scalars still on the device.
 
     `loss`: sum over micro-batches; its mean over processes is the mean over the batch's examples. `gradient_norm`: of
-    the whole batch, before clipping.
+    the whole batch, before clipping; `skipped`: whether it was left out, its gradient not being finite.
     """
 
     loss: torch.Tensor
     gradient_norm: torch.Tensor
+    skipped: bool
 
 
 class ScheduledTrainer(ScheduleMixin, Trainer):
@@ -43,7 +52,8 @@ class ScheduledTrainer(ScheduleMixin, Trainer):
 
     `validate` is called whenever an evaluation is due and returns its metrics; a schedule that is driven by one is told
     the one that selects models. `checkpoint` is called whenever a checkpoint is due. The random state after
-    `validate`, and after `predict_split`, is what it was before.
+    `validate`, and after `predict_split`, is what it was before. `wants_to_stop` says whether this process is to stop:
+    an evaluation is then broken off, and `called_off`. `say` is given a line on what the run had to change by itself.
     """
 
     def __init__(
@@ -55,9 +65,12 @@ class ScheduledTrainer(ScheduleMixin, Trainer):
         validate: Callable[[ScheduledTrainer], dict[str, float]],
         checkpoint: Callable[[ScheduledTrainer], None],
         clock: TrainingClock,
+        wants_to_stop: Callable[[], bool] = lambda: False,
+        on_change: ChangePolicy = "refuse",
+        say: Callable[[str], None] = lambda _: None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(*args, schedule=recipe.schedule, **kwargs)
+        super().__init__(*args, schedule=recipe.schedule, on_change=on_change, **kwargs)
         self._recipe = recipe
         self._batches = batches
         self._lengths = lengths
@@ -65,8 +78,18 @@ class ScheduledTrainer(ScheduleMixin, Trainer):
         self._checkpoint = checkpoint
         self._generators: list[dict[str, Any]] = []
         self._clock = clock
-        self._loss: torch.Tensor | None = None
+        self._wants_to_stop = wants_to_stop
+        self.called_off = False
+        self._batches_predicted = 0
+        self.micro_batches = MicroBatches(
+            lambda inputs, count: super(ScheduledTrainer, self).training_step(self.model_wrapped, inputs, count),
+            halves=recipe.training.on_out_of_memory == "halve" and self.args.world_size == 1,
+            clear=lambda: self.model_wrapped.zero_grad(),
+            where=lambda: f"{self.args.device}, in update {self.state.global_step + 1}",
+            say=say,
+        )
         self._gradient_norm: torch.Tensor | None = None
+        self._is_skipping = False
 
     def create_optimizer(self, model: torch.nn.Module | None = None) -> torch.optim.Optimizer:
         """Builds the described optimizer, once, over the recipe's own groups and the groups "decay" and "no_decay"."""
@@ -88,13 +111,14 @@ class ScheduledTrainer(ScheduleMixin, Trainer):
         return made
 
     def create_scheduler(self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None) -> ScheduledLR:
-        """As the mixin's, with the time that its steps take measured by the clock."""
+        """As the mixin's; its steps are timed by the clock, and none is made for an update that is skipped."""
         scheduler = super().create_scheduler(num_training_steps, optimizer)
         step = scheduler.step
 
         def timed(*args: Any) -> None:
             with self._clock.scheduling():
-                step(*args)
+                if not self._is_skipping:
+                    step(*args)
 
         scheduler.step = timed  # type: ignore[assignment,method-assign]
         return scheduler
@@ -114,23 +138,34 @@ class ScheduledTrainer(ScheduleMixin, Trainer):
         """Returns the lengths that were planned, tokens included."""
         return replace(self._lengths, total_steps=total_steps)
 
-    def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
-        """Trainer's own, with the loss kept for `take_update`, unsynchronised."""
-        loss: torch.Tensor = super().training_step(*args, **kwargs)
-        self._loss = loss if self._loss is None else self._loss + loss
-        return loss
+    def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
+        """Trainer's own, unless no update is left to be made: it would make one before it looks."""
+        if self.called_off or self.state.global_step >= self.state.max_steps:
+            self.control.should_training_stop = True
+            return
+        super()._run_epoch(*args, **kwargs)  # type: ignore[no-untyped-call]
 
-    def _get_grad_norm(self, *args: Any, **kwargs: Any) -> Any:
-        norm = super()._get_grad_norm(*args, **kwargs)  # type: ignore[no-untyped-call]
+    def training_step(
+        self, model: torch.nn.Module, inputs: dict[str, Any], num_items_in_batch: Count = None
+    ) -> torch.Tensor:
+        """Trainer's own, with the loss kept for `take_update`, unsynchronised, and memory that runs out seen to."""
+        return self.micro_batches.add(inputs, num_items_in_batch)
+
+    def _get_grad_norm(self, model: torch.nn.Module, grad_norm: Any = None) -> Any:
+        norm = super()._get_grad_norm(model, grad_norm=grad_norm)  # type: ignore[no-untyped-call]
         self._gradient_norm = torch.as_tensor(norm)
+        # fp16 has a scaler, which leaves such an update out by itself, and needs its gradients to see that it must.
+        skips = self._recipe.training.on_non_finite == "skip" and self.accelerator.scaler is None
+        self._is_skipping = skips and not bool(self._gradient_norm.isfinite())
+        if self._is_skipping:
+            model.zero_grad()  # no optimizer touches a parameter without a gradient
         return norm
 
     def take_update(self) -> Update:
         """Returns the measurements of the update just made, and forgets them."""
-        assert self._loss is not None and self._gradient_norm is not None  # noqa: S101, PT018 - set in every update
-        update = Update(self._loss, self._gradient_norm)
-        self._loss = self._gradient_norm = None
-        return update
+        assert self._gradient_norm is not None  # noqa: S101 - set in every update
+        skipped = self._is_skipping or self.accelerator.optimizer_step_was_skipped
+        return Update(self.micro_batches.take_loss(), self._gradient_norm, skipped)
 
     def mean_over_processes(self, values: torch.Tensor) -> torch.Tensor:
         """Returns the mean of each process's `values`; every process must call it."""
@@ -138,8 +173,16 @@ class ScheduledTrainer(ScheduleMixin, Trainer):
         return mean
 
     def _evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
-        with self._clock.paused():
-            metrics = self._validate(self)
+        return self.evaluate_validation()
+
+    def evaluate_validation(self) -> dict[str, float]:
+        """Evaluates, tells the schedule and the callbacks, and returns the metrics: none where it was broken off."""
+        try:
+            with self._clock.paused():
+                metrics = self._validate(self)
+        except CalledOffError:
+            self.called_off = self.control.should_save = self.control.should_training_stop = True
+            return {}
         self.lr_scheduler.observe(metrics[self._recipe.evaluation.select], greater_is_better=True)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
@@ -160,19 +203,44 @@ class ScheduledTrainer(ScheduleMixin, Trainer):
         if self.accelerator.scaler is not None and state["scaler"] is not None:
             self.accelerator.scaler.load_state_dict(state["scaler"])
         self._generators = state["random"]
+        self.micro_batches.pieces = state.get("pieces", 1)
 
     def _load_rng_state(self, checkpoint: str | None) -> None:
         """Sets this process's generators to what was read; Trainer calls it last, in the epoch that it resumes in."""
         if self.args.process_index < len(self._generators):
             set_random_state(self._generators[self.args.process_index])
 
+    def prediction_step(self, *args: Any, **kwargs: Any) -> Any:
+        """Trainer's own; raises CalledOffError, on all processes in the same batch, where one of them is to stop."""
+        self._batches_predicted += 1
+        if self._is_called_off():
+            raise CalledOffError
+        return super().prediction_step(*args, **kwargs)
+
+    def _is_called_off(self) -> bool:
+        wants = self._wants_to_stop()
+        if self.args.world_size == 1:
+            return wants
+        if self._batches_predicted % AGREE_EVERY:
+            return False
+        return bool(self.mean_over_processes(torch.tensor(float(wants), device=self.args.device)) > 0)
+
     def predict_split(self, split: EncodedSplit) -> np.ndarray[Any, Any]:
         """Returns the logits of every example, in the order the split was read in; every process gets all of them."""
         ordered = split.sorted_by_length()
-        with preserved_random_state():
-            output = self.evaluation_loop(
-                self.get_test_dataloader(ordered), description="Prediction", prediction_loss_only=False
-            )
+        try:
+            with preserved_random_state():
+                output = self.evaluation_loop(
+                    self.get_test_dataloader(ordered), description="Prediction", prediction_loss_only=False
+                )
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            size = self.args.per_device_eval_batch_size
+            raise RunError(
+                f"out of memory on {self.args.device}, in an evaluation of {size} examples at a time: set "
+                f"evaluation.batch_size to {max(1, size // 2)}"
+            ) from error
         logits = np.empty_like(output.predictions)
         logits[ordered.rows] = output.predictions
         return logits

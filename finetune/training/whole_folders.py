@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-import mmap
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -27,38 +29,55 @@ def write_whole(folder: Path, write: Callable[[Path], object], *, facts: Mapping
         seal(aside, facts=facts)
 
     replace_folder(folder, write_and_seal)
-    flush(folder.parent)
+    with writing(folder):
+        flush(folder.parent)
 
 
 def replace_folder(folder: Path, write: Callable[[Path], object]) -> None:
     """Makes `folder`, in place of what was there, of what `write(aside)` puts into an empty folder beside it.
 
     If this process dies meanwhile the folder is the old one, the new one or none. Raises RecordError where it can't be
-    written, as on a full disk; then the old one is as it was.
+    written, as on a full disk; then the old one is as it was. The folder two above must be there: a run whose disk was
+    unmounted must not go on below the place where it was mounted.
     """
     aside, old = folder.with_name(f".{folder.name}.new"), folder.with_name(f".{folder.name}.old")
     try:
-        for leftover in (aside, old):
-            shutil.rmtree(leftover, ignore_errors=True)
-        aside.mkdir(parents=True)
-        write(aside)
-        if folder.exists():
-            folder.rename(old)
-        aside.rename(folder)
-        shutil.rmtree(old, ignore_errors=True)
-    except (OSError, SafetensorError) as error:
+        with writing(folder):
+            for leftover in (aside, old):
+                shutil.rmtree(leftover, ignore_errors=True)
+            folder.parent.mkdir(exist_ok=True)
+            aside.mkdir()
+            write(aside)
+            if folder.exists():
+                folder.rename(old)
+            aside.rename(folder)
+            shutil.rmtree(old, ignore_errors=True)
+    except RecordError:
         shutil.rmtree(aside, ignore_errors=True)
+        raise
+
+
+@contextmanager
+def writing(place: Path) -> Iterator[None]:
+    """Raises RecordError, in words about `place`, where something can't be written meanwhile."""
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise RecordError(f"{folder}: can't be written: {reason}; make room or mend the place, then go on") from error
+        raise RecordError(f"{place}: can't be written: {reason}; make room or mend the place, then go on") from error
 
 
 def seal(folder: Path, *, facts: Mapping[str, Any] | None = None) -> None:
     """Flushes every file in `folder`, and writes and flushes a manifest of their sizes and XXH3 hashes."""
-    files = {}
-    for path in sorted(folder.rglob("*")):
-        if path.is_file():
-            files[path.relative_to(folder).as_posix()] = {"size": path.stat().st_size, "xxh3_128": _hash(path)}
-            flush(path)
+    paths = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+    with ThreadPoolExecutor() as pool:
+        flushed = [pool.submit(flush, path) for path in paths]  # the disk works while this thread hashes
+        files = {
+            path.relative_to(folder).as_posix(): {"size": path.stat().st_size, "xxh3_128": _hash(path)}
+            for path in paths
+        }
+        for each in flushed:
+            each.result()
     manifest = folder / MANIFEST
     content = {"format": FORMAT, "facts": dict(facts or {}), "files": files}
     manifest.write_text(json.dumps({**content, "xxh3_128": _hash_of(content)}), encoding="utf-8")
@@ -115,10 +134,9 @@ def _hash_of(content: dict[str, Any]) -> str:
 
 
 def _hash(path: Path) -> str:
-    if path.stat().st_size == 0:
-        return xxhash.xxh3_128(b"").hexdigest()
-    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        return xxhash.xxh3_128(content).hexdigest()
+    """Reads the file rather than mapping it: where a disk fails, a mapped one ends the process without a word."""
+    with path.open("rb", buffering=0) as file:
+        return hashlib.file_digest(file, xxhash.xxh3_128).hexdigest()
 
 
 def flush(path: Path) -> None:

@@ -169,9 +169,11 @@ def test_a_run_stopped_at_any_update_goes_on_bit_for_bit(train, undisturbed, sto
 
 
 @pytest.mark.slow
-def test_a_signal_in_the_last_update_stops_nothing(train, undisturbed, stop_at):
+def test_a_signal_in_the_last_update_leaves_the_evaluations_to_be_made(train, undisturbed, stop_at):
     expected = undisturbed(*OFTEN)
     stop_at(19)
+    with pytest.raises(RunStopped, match="stopped after update 20, on SIGTERM"):
+        train(*OFTEN)
     record, run = train(*OFTEN)
     assert_equal_runs(run, record, expected)
 

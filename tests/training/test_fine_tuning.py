@@ -176,7 +176,8 @@ def test_the_loss_of_the_first_update_is_the_mean_over_its_batch(train, steady_m
 def test_accumulation_changes_neither_rates_nor_losses(train, steady_model):
     model = f"model.path={steady_model}"
     _, whole = train(model, "training.duration=1ep", "evaluation.every=null")
-    record, parts = train(model, "training.duration=1ep", "evaluation.every=null", "training.micro_batch_size=6")
+    in_parts = ("name=parts", "training.micro_batch_size=6")
+    record, parts = train(model, "training.duration=1ep", "evaluation.every=null", *in_parts)
     assert record.environment.accumulation == 3
     assert [row["rates"] for row in updates(parts)] == [row["rates"] for row in updates(whole)]
     assert [row["loss"] for row in updates(parts)] == pytest.approx([row["loss"] for row in updates(whole)], rel=1e-4)

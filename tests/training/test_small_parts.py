@@ -57,18 +57,38 @@ def test_frozen_parameters_are_in_no_group():
     assert (only["name"], len(only["params"])) == ("no_decay", 1)
 
 
+def cadence_of(*, evaluate_every, save_every=None, evaluated=(), evaluate=lambda: None):
+    return Cadence(
+        evaluate_every=evaluate_every,
+        save_every=save_every,
+        is_evaluated=lambda step: step in evaluated,
+        evaluate=evaluate,
+    )
+
+
 @pytest.mark.parametrize(
     ("evaluate_every", "save_every", "evaluated", "saved"),
     [(4, 5, {4, 8, 10}, {5}), (None, None, {10}, set()), (10, 1, {10}, set(range(1, 10)))],
 )
 def test_cadence(evaluate_every, save_every, evaluated, saved):
-    cadence = Cadence(evaluate_every=evaluate_every, save_every=save_every)
+    cadence = cadence_of(evaluate_every=evaluate_every, save_every=save_every)
     steps = {}
     for step in range(1, 11):
         state, control = TrainerState(global_step=step, max_steps=10), TrainerControl()
         steps[step] = cadence.on_step_end(None, state, control)
     assert {step for step, control in steps.items() if control.should_evaluate} == evaluated
     assert {step for step, control in steps.items() if control.should_save} == saved
+
+
+@pytest.mark.parametrize(
+    ("step", "evaluated", "missing"),
+    [(0, (), 0), (3, (), 0), (4, (), 1), (4, (4,), 0), (10, (4, 8), 1), (10, (10,), 0)],
+)
+def test_a_run_goes_on_with_the_evaluation_that_it_lacks(step, evaluated, missing):
+    made = []
+    cadence = cadence_of(evaluate_every=4, evaluated=evaluated, evaluate=lambda: made.append(step))
+    cadence.on_train_begin(None, TrainerState(global_step=step, max_steps=10), TrainerControl())
+    assert len(made) == missing
 
 
 def test_fp16_without_a_gpu_is_refused():
