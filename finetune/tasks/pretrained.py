@@ -19,9 +19,8 @@ from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrained
 from transformers.utils import logging as transformers_logging
 
 from finetune.errors import ModelError
-from finetune.tasks.trust import INDEX, refuse_code, refuse_what_lies_elsewhere
-
-WEIGHTS = ("model.safetensors", INDEX)
+from finetune.tasks.model_folder import check_length, check_location
+from finetune.tasks.trust import refuse_code
 
 
 @dataclass(frozen=True)
@@ -41,20 +40,7 @@ class Pretrained:
 
         A repository is checked when it is read.
         """
-        folder = Path(self.location)
-        if not self.local:
-            if folder.is_dir():  # which transformers would take for the repository
-                raise ModelError(f"{folder}: is a folder here, not a repository (model.hub); for it write model.path")
-            return
-        if not folder.is_dir():
-            raise ModelError(f"{folder}: no such folder (model.path); for a model on the Hub write model.hub")
-        if not (folder / "config.json").is_file():
-            raise ModelError(f"{folder}: holds no config.json, so it is not a model folder (model.path)")
-        if not any((folder / name).is_file() for name in WEIGHTS):
-            raise ModelError(
-                f"{folder}: holds no weights: {' or '.join(WEIGHTS)} is needed (pickled weights aren't read)"
-            )
-        refuse_what_lies_elsewhere(folder)
+        check_location(self.location, local=self.local)
 
     def commit(self) -> str | None:
         """Returns the commit that the repository's files in the cache are of; None for a folder."""
@@ -124,12 +110,12 @@ def load_tokenizer(source: Pretrained, *, max_length: int) -> PreTrainedTokenize
         raise ModelError(
             f"{source.location}: the model_max_length in its tokenizer_config.json is not a number; leave it out"
         )
-    longest = min(tokenizer.model_max_length, getattr(config, "max_position_embeddings", None) or max_length)
-    if max_length > longest:
-        raise ModelError(
-            f"{source.location}: takes {longest} tokens at most, not {max_length}; set task.max_length to {longest} "
-            "or less"
-        )
+    check_length(
+        source.location,
+        max_length,
+        tokenizer=tokenizer.model_max_length,
+        positions=getattr(config, "max_position_embeddings", None),
+    )
     if tokenizer.pad_token_id is None:
         if tokenizer.eos_token_id is None:
             raise ModelError(

@@ -14,13 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from accelerate.utils import gather_object
-from transformers.trainer import TRAINER_STATE_NAME
-
 from finetune.errors import RecordError
 from finetune.evaluation.record import HISTORY, Continued, write_atomically
-from finetune.training.plain_state import read_state, write_state
-from finetune.training.random_state import random_state
 from finetune.training.whole_folders import MANIFEST, facts_of, fault_of, flush, is_sealed, seal, write_whole
 
 if TYPE_CHECKING:
@@ -122,6 +117,12 @@ def write_checkpoint(
     trainer: ScheduledTrainer, run: Path, *, kept_step: int | None, continued: Continued | None
 ) -> None:
     """Writes the checkpoint of the update just made; every process calls it."""
+    from accelerate.utils import gather_object
+    from transformers.trainer import TRAINER_STATE_NAME
+
+    from finetune.training.plain_state import write_state
+    from finetune.training.random_state import random_state
+
     generators = gather_object([random_state()])
     weights = trainer.accelerator.get_state_dict(trainer.model_wrapped)
     if not trainer.is_world_process_zero():
@@ -149,6 +150,8 @@ def write_checkpoint(
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
     """Returns the state of optimizer, scheduler, scaler and each process's random generators; RecordError if unfit."""
+    from finetune.training.plain_state import read_state
+
     try:
         state: dict[str, Any] = read_state(path, STATE)
     except (OSError, ValueError, KeyError) as error:

@@ -14,11 +14,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from transformers.integrations.integration_utils import TensorBoardCallback, get_reporting_integration_callbacks
-
 from finetune.errors import SettingError
 from finetune.evaluation.record import RECIPE
-from finetune.training.random_state import preserved_random_state
 
 if TYPE_CHECKING:
     from transformers import TrainingArguments
@@ -132,6 +129,13 @@ class Tracking:
             self._log([(results.kept_step, {f"test_{name}": _number(value) for name, value in scores.items()})])
 
     def _begin(self, name: str) -> None:
+        from transformers.integrations.integration_utils import (
+            TensorBoardCallback,
+            get_reporting_integration_callbacks,
+        )
+
+        from finetune.training.random_state import preserved_random_state
+
         try:
             with preserved_random_state(), _named(self._project):
                 if _has_run(name):
@@ -164,6 +168,8 @@ class Tracking:
     @contextmanager
     def _survived(self, name: str) -> Iterator[None]:
         """Lets no error of a tracker end the training, which is on record without it."""
+        from finetune.training.random_state import preserved_random_state
+
         try:
             with preserved_random_state():
                 yield
