@@ -1,6 +1,8 @@
 """Metrics against small tables worked on paper, and scikit-learn's."""
 
 import math
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -63,6 +65,24 @@ def test_the_standard_error_is_that_of_drawing_examples(name):
 def test_compute_is_the_protocol_of_evaluate(name, expected):
     result = load_metric(name).compute(predictions=PREDICTIONS, references=REFERENCES)
     assert result == {name: pytest.approx(expected)}
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_it_combines_with_metrics_of_evaluate(name):
+    import evaluate
+
+    combined = evaluate.combine([load_metric(name).in_evaluate])
+    assert combined.compute(predictions=PREDICTIONS, references=REFERENCES) == {name: pytest.approx(EXPECTED[name])}
+
+
+def test_a_value_needs_no_library_but_numpy():
+    code = (
+        "import sys\nfrom finetune.metrics import METRICS, load_metric\n"
+        "for name in METRICS: load_metric(name)\n"
+        "print(sorted({'evaluate', 'datasets', 'scipy', 'sklearn', 'torch'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
 
 
 def test_every_metric_is_tested():
