@@ -3,6 +3,7 @@
 import io
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -71,6 +72,26 @@ def train(small_recipe):
         return record, run_directory(recipe, source=small_recipe)
 
     return run
+
+
+@pytest.fixture
+def stop_in(monkeypatch):
+    """A function that has a SIGTERM sent to this process in the middle of a step of a trainer's `method`, once."""
+
+    from finetune.training.trainer import ScheduledTrainer
+
+    def arm(method, when):
+        original, sent = getattr(ScheduledTrainer, method), []
+
+        def step(self, *args, **kwargs):
+            if not sent and when(self):
+                sent.append(True)
+                os.kill(os.getpid(), signal.SIGTERM)
+            return original(self, *args, **kwargs)
+
+        monkeypatch.setattr(ScheduledTrainer, method, step)
+
+    return arm
 
 
 def _cache_model(home, save_model):

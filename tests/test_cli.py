@@ -7,7 +7,7 @@ import shutil
 import pytest
 
 from finetune.cli import main
-from finetune.training import fine_tuning
+from finetune.training import one_run
 
 
 @pytest.fixture
@@ -17,7 +17,7 @@ def refused(small_recipe, capsys, monkeypatch):
     def train(*args, **kwargs):
         pytest.fail("training began")
 
-    monkeypatch.setattr(fine_tuning._Training, "run", train)
+    monkeypatch.setattr(one_run.OneRun, "run", train)
     monkeypatch.chdir(small_recipe.parent)
 
     def refused(*overrides, recipe=small_recipe):

@@ -176,3 +176,28 @@ def test_finetune_run_is_the_same_as_run_py(small_recipe, tmp_path):
     assert a.name == b.name
     assert read_record(a).results == read_record(b).results
     assert read_record(a).schedule == read_record(b).schedule
+
+
+def test_a_study_is_launched_on_two_processes_and_shares_updates_there_too(small_recipe, tmp_path):
+    study = small_recipe.parent / "a_study.yaml"
+    grid = "{schedule: [{name: cosine, warmup: 10}, {name: linear, warmup: 10}], training.seed: [0]}"
+    study.write_text(f"base: {small_recipe.name}\nstudy: {{grid: {grid}}}\n", encoding="utf-8")
+    line = launch_line("cpu_2_processes").replace("recipes/minilm_reviews.yaml", str(study))
+    environment = {"OMP_NUM_THREADS": "1"}
+    together = launch(f"{line} output={tmp_path / 'together'}", environment=environment)
+    assert together.returncode == 0, together.stdout + together.stderr
+    alone = line.replace(str(study), str(small_recipe))
+    for schedule in ("cosine", "linear"):
+        done = launch(
+            f"{alone} schedule.name={schedule} schedule.warmup=10 name=alone output={tmp_path / 'alone'}",
+            environment=environment,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+    shared, apart = (
+        {record.recipe["schedule"]["name"]: (record.results, record.continued) for record in map(read_record, runs)}
+        for runs in (find_runs([tmp_path / "together"]), find_runs([tmp_path / "alone"]))
+    )
+    assert {name: results for name, (results, _) in shared.items()} == {
+        name: results for name, (results, _) in apart.items()
+    }
+    assert {continued.step for _, continued in shared.values()} == {11}

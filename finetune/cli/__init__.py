@@ -114,6 +114,12 @@ def study(
         list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Settings in place of the recipe's.")
     ] = None,
     workers: Annotated[int, typer.Option(help="How many runs at once, each with its share of the threads.")] = 1,
+    plan: Annotated[
+        bool, typer.Option("--plan", help="Show which updates runs have in common, and make none.")
+    ] = False,
+    apart: Annotated[
+        bool, typer.Option("--apart", help="Make every run's updates by itself; results are equal.")
+    ] = False,
     allow_plugins: AllowPlugins = False,
     trust_remote_code: TrustRemoteCode = False,
 ) -> None:
@@ -125,11 +131,22 @@ def study(
     from rich.console import Console
 
     from finetune.cli.studies import show_outcome
-    from finetune.study import run_study
+    from finetune.study import plan_study, run_study
     from finetune.training import leave_together
 
     console = Console()
-    outcome = run_study(loaded, source=recipe, console=console, workers=workers, trust_remote_code=trust_remote_code)
+    if plan:
+        for line in plan_study(loaded, source=recipe):
+            typer.echo(line)
+        return
+    outcome = run_study(
+        loaded,
+        source=recipe,
+        console=console,
+        workers=workers,
+        apart=apart,
+        trust_remote_code=trust_remote_code,
+    )
     leave_together()
     show_outcome(outcome, console)
     if outcome.failed:

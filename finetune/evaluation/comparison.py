@@ -305,7 +305,9 @@ def _cautions(rows: Sequence[Row], split: str) -> Iterable[str]:
     cooled = [row.name for row in rows if any(record.schedule.cooldown for record in row.records)]
     if cooled:
         yield f"{', '.join(cooled)}: cooled down on request, and so not the schedule alone."
-    continued = [row.name for row in rows if any(record.continued for record in row.records)]
+    continued = [
+        row.name for row in rows if any(record.continued and record.continued.changed for record in row.records)
+    ]
     if continued:
         yield f"{', '.join(continued)}: gone on from a run under other settings, and so not the schedule alone."
     for row in rows:

@@ -146,7 +146,8 @@ class NonFinite(_Part):
 class Continued(_Part):
     """The run that this one went on from, after update `step`: `changed` holds each key's value then and now.
 
-    `on_change`: how the new schedule took over, as in `finetune.schedules.make_scheduler`.
+    `on_change`: how the new schedule took over, as in `finetune.schedules.make_scheduler`; or "share", where nothing
+    had to: `run` is a trunk, whose updates are those that this run would have made, and other runs went on from it too.
     """
 
     run: str

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import multiprocessing
 import os
+import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -17,10 +18,13 @@ from rich.console import Console
 
 from finetune.errors import DeviceError, RunStopped, SettingError
 from finetune.recipe import Study, for_tuning
-from finetune.study.jobs import Done, Job, final_jobs, perform, tuning_jobs
+from finetune.study.courses import plan_trunks, unrecorded
+from finetune.study.groves import TRUNKS, Grove, each_alone, perform_grove, plan_groves
+from finetune.study.jobs import Done, final_jobs, tuning_jobs
 from finetune.study.ledger import check_name, study_directory, write_ledger
 from finetune.study.peaks import Choice, choose, equal_area_peaks
 from finetune.study.progress import StudyProgress
+from finetune.study.trunks import describe
 from finetune.training import check_trackers, is_main_process
 from finetune.training.layout import layout_of
 from finetune.training.material import Library
@@ -45,11 +49,18 @@ class Outcome:
 
 
 def run_study(
-    study: Study, *, source: Path, console: Console, workers: int = 1, trust_remote_code: bool = False
+    study: Study,
+    *,
+    source: Path,
+    console: Console,
+    workers: int = 1,
+    apart: bool = False,
+    trust_remote_code: bool = False,
 ) -> Outcome:
     """Makes every run of `study`, read from the file `source`, that isn't recorded yet, and returns what came of all.
 
-    First those that choose peak rates, then, seed by seed, those that are compared. A run that fails is written down
+    First those that choose peak rates, then, seed by seed, those that are compared. The updates that runs have in
+    common are made once, unless they are to be made `apart`; that changes no result. A run that fails is written down
     and the others go on. With several `workers`, each is a process with its share of the threads and of the GPUs. Under
     a launcher every process calls this. `trust_remote_code`: whether code that comes with a model may run. Raises
     FinetuneError, before any run, for whatever the data, a setting or the machine can't give, and where another study
@@ -66,7 +77,8 @@ def run_study(
         if study.block.tuning:
             library.material(for_tuning(setting.recipe))
     progress = StudyProgress(study, console, workers=workers)
-    make = partial(perform, source=source, keep_model=study.block.keep_models)
+    make = partial(perform_grove, source=source, keep_model=study.block.keep_models)
+    plan = each_alone if apart else partial(plan_groves, library=library, workers=workers)
     stop = StopRequest()
     with (
         stop.listening(),
@@ -74,16 +86,35 @@ def run_study(
         _left_alone_by_the_collector(),
         progress,
     ):
-        tuned = [progress.show(done) for done in perform_all(list(tuning_jobs(study)))]
+        tuned = [progress.show(done) for done in perform_all(plan(list(tuning_jobs(study))))]
         choices = choose(study, tuned)
         peaks = {number: choice.peak for number, choice in choices.items()}
         if study.block.equal_area:
             peaks = equal_area_peaks(study, library)
         _write(study, source, choices, peaks, tuned)
-        final = [progress.show(done) for done in perform_all(list(final_jobs(study, peaks)))]
+        final = [progress.show(done) for done in perform_all(plan(list(final_jobs(study, peaks))))]
     outcome = Outcome(study_directory(study), choices, (*tuned, *final))
+    for left in outcome.directory.rglob(TRUNKS) if is_main_process() else ():
+        shutil.rmtree(left, ignore_errors=True)
     _write(study, source, choices, peaks, outcome.runs)
     return outcome
+
+
+def plan_study(study: Study, *, source: Path) -> list[str]:
+    """Returns lines that show which updates the runs of `study` that aren't recorded yet have in common.
+
+    Peak rates that are still to be chosen are taken to be the same for all settings. Raises FinetuneError as
+    `run_study`.
+    """
+    check_name(study, source=source)
+    library = Library()
+    peaks = equal_area_peaks(study, library) if study.block.equal_area else {}
+    lines = []
+    for title, jobs in (("tuning", tuning_jobs(study)), ("final", final_jobs(study, peaks))):
+        left = unrecorded(jobs, source=source)
+        if left:
+            lines += [f"{title}: {len(left):,} runs", *describe(plan_trunks(left, library=library))]
+    return lines or ["every run is recorded"]
 
 
 def _write(
@@ -112,14 +143,15 @@ def _left_alone_by_the_collector() -> Iterator[None]:
         gc.unfreeze()
 
 
-_PerformAll = Callable[[Sequence[Job]], Iterator[Done]]
+_PerformAll = Callable[[Sequence[Grove]], Iterator[Done]]
+_Make = Callable[..., Iterator[Done]]
 
 
 @contextmanager
-def _performing(make: partial[Done], library: Library, stop: StopRequest, workers: int) -> Iterator[_PerformAll]:
+def _performing(make: _Make, library: Library, stop: StopRequest, workers: int) -> Iterator[_PerformAll]:
     if workers == 1:
         alone = int(os.environ.get("WORLD_SIZE", "1")) == 1
-        yield lambda jobs: (make(job, library=library, stop=stop, catch=alone) for job in jobs)
+        yield lambda groves: (done for grove in groves for done in make(grove, library=library, stop=stop, catch=alone))
         return
     context = multiprocessing.get_context("spawn")
     numbers = context.Queue()
@@ -137,14 +169,13 @@ def _performing(make: partial[Done], library: Library, stop: StopRequest, worker
         pool.shutdown(cancel_futures=True)
 
 
-def _perform_in(
-    pool: ProcessPoolExecutor, make: partial[Done], stop: StopRequest, jobs: Sequence[Job]
-) -> Iterator[Done]:
-    waiting = {pool.submit(_perform_in_worker, make, job) for job in jobs}
+def _perform_in(pool: ProcessPoolExecutor, make: _Make, stop: StopRequest, groves: Sequence[Grove]) -> Iterator[Done]:
+    waiting = {pool.submit(_perform_in_worker, make, grove) for grove in groves}
     try:
         while waiting:
             ended, waiting = wait(waiting, timeout=HEARD_WITHIN, return_when=FIRST_COMPLETED)
-            yield from (future.result() for future in ended)
+            for future in ended:
+                yield from future.result()
             if stop.reason is not None:
                 raise RunStopped(stop.reason)
     except BrokenProcessPool as error:
@@ -175,6 +206,6 @@ def _begin_worker(numbers: multiprocessing.Queue[int], workers: int, *, trust_re
     gc.freeze()
 
 
-def _perform_in_worker(make: partial[Done], job: Job) -> Done:
+def _perform_in_worker(make: _Make, grove: Grove) -> list[Done]:
     assert _worker_library is not None and _worker_stop is not None  # noqa: S101, PT018 - the pool began the worker
-    return make(job, library=_worker_library, stop=_worker_stop, catch=True)
+    return list(make(grove, library=_worker_library, stop=_worker_stop, catch=True))

@@ -16,6 +16,7 @@ from finetune.errors import RunStopped
 from finetune.evaluation.record import MODEL, RECORD, StudyPart, read_record, write_record
 from finetune.recipe import Recipe, Setting, Study, for_tuning, with_peak, with_seed
 from finetune.training import fine_tune, is_main_process, run_directory
+from finetune.training.checkpoints import Checkpoint
 from finetune.training.material import Library
 from finetune.training.stopping import StopRequest
 from finetune.untrusted import presentable
@@ -106,18 +107,35 @@ def _own_settings(name: str, value: Any) -> str:
     return " ".join([name, *(f"{key} {item}" for key, item in own.items())])
 
 
-def perform(job: Job, *, source: Path, library: Library, stop: StopRequest, keep_model: bool, catch: bool) -> Done:
-    """Makes one run, or finds it recorded. With `catch`, an error is an outcome, as the other runs go on.
+def perform(
+    job: Job,
+    *,
+    trunk: Checkpoint | None,
+    source: Path,
+    library: Library,
+    stop: StopRequest,
+    keep_model: bool,
+    catch: bool,
+) -> Done:
+    """Makes one run, on from `trunk` if there is one, or finds it recorded.
 
-    Raises RunStopped where `stop` hears that the study is to stop.
+    With `catch`, an error is an outcome, as the other runs go on. Raises RunStopped where `stop` hears that the study
+    is to stop.
     """
     if catch and stop.reason is not None:
         raise RunStopped(stop.reason)
     run = run_directory(job.recipe, source=source)
     found = (run / RECORD).exists()
     try:
-        quiet = Console(quiet=True)
-        record = fine_tune(job.recipe, source=source, console=quiet, study=job.part, library=library, stop=stop)
+        record = fine_tune(
+            job.recipe,
+            source=source,
+            console=Console(quiet=True),
+            study=job.part,
+            trunk=trunk,
+            library=library,
+            stop=stop,
+        )
     except Exception as error:
         if not catch:
             raise

@@ -9,6 +9,7 @@ from types import TracebackType
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
+from finetune.errors import RunStopped
 from finetune.recipe import Study
 from finetune.study.jobs import Done
 from finetune.training.progress import duration, say
@@ -47,7 +48,7 @@ class StudyProgress:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._bar.stop()
-        if isinstance(error, KeyboardInterrupt):
+        if isinstance(error, KeyboardInterrupt | RunStopped):
             done = f"{self._ended:,} of {self._study.count:,} runs are recorded"
             say(self._console, f"  interrupted: {done}; the same command goes on from there")
 

@@ -12,7 +12,8 @@ class Cadence(TrainerCallback):
     """Asks for an evaluation every `evaluate_every` updates and after the last, a checkpoint every `save_every`.
 
     None: not in between. The last update is never checkpointed: what comes next is the finished run. A run that goes on
-    from an update whose evaluation was due and isn't there, as `is_evaluated` says, begins with `evaluate`.
+    from an update whose evaluation was due and isn't there, as `is_evaluated` says, begins with `evaluate`. Where
+    `until` is given, there is a checkpoint after that update, and the run ends.
     """
 
     def __init__(
@@ -22,11 +23,13 @@ class Cadence(TrainerCallback):
         save_every: int | None,
         is_evaluated: Callable[[int], bool],
         evaluate: Callable[[], object],
+        until: int | None = None,
     ) -> None:
         self._evaluate_every = evaluate_every
         self._save_every = save_every
         self._is_evaluated = is_evaluated
         self._evaluate = evaluate
+        self._until = until
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -41,6 +44,8 @@ class Cadence(TrainerCallback):
         step = state.global_step
         control.should_evaluate = self._evaluation_is_due(step, state)
         control.should_save = step < state.max_steps and _is_due(step, self._save_every)
+        if step == self._until:
+            control.should_save = control.should_training_stop = True
         return control
 
     def _evaluation_is_due(self, step: int, state: TrainerState) -> bool:

@@ -1,76 +1,34 @@
-"""One run from recipe to record."""
+"""Runs, from recipe to record; and trunks, the updates that several runs share."""
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping
 from contextlib import nullcontext
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, get_args
 
-import numpy as np
-from transformers import PrinterCallback, set_seed
-
-from finetune.errors import RecordError, RunError, RunStopped
-from finetune.evaluation.record import (
-    HISTORY,
-    MODEL,
-    PREDICTIONS,
-    RECIPE,
-    RECORD,
-    Evaluated,
-    Results,
-    RunRecord,
-    SplitResult,
-    StudyPart,
-    read_record,
-    write_atomically,
-    write_record,
-)
-from finetune.metrics import load_metric
-from finetune.schedules import CooldownOnRequest
+from finetune.errors import RecordError
+from finetune.evaluation.record import RECORD, RunRecord, StudyPart, read_record
 from finetune.schedules.continuation import ChangePolicy
 from finetune.schedules.settings import one_of
-from finetune.training.arguments import training_arguments
-from finetune.training.cadence import Cadence
-from finetune.training.checkpoints import (
-    CHECKPOINTS,
-    Checkpoint,
-    kept_model,
-    newest_checkpoint,
-    read_identity,
-    remove_old,
-    write_checkpoint,
-    write_identity,
-)
-from finetune.training.clock import TrainingClock
-from finetune.training.cooldown import REQUEST
-from finetune.training.environment import effective_precision
-from finetune.training.failures import failure_of
-from finetune.training.history import History, Row
+from finetune.training.checkpoints import Checkpoint, newest_checkpoint, read_identity
 from finetune.training.layout import layout_of
 from finetune.training.material import Library, RawData
-from finetune.training.plan import Plan, make_plan, show_plan
-from finetune.training.progress import RunProgress, say, show_results
-from finetune.training.recording import Finished, build_record, write_predictions
-from finetune.training.resuming import Resume, Start, find_start, tell_of_others
-from finetune.training.run_directory import claim, plugin_fingerprints, run_directory
+from finetune.training.one_run import OneRun
+from finetune.training.plan import make_plan
+from finetune.training.progress import say, show_results
+from finetune.training.resuming import Resume, Start, find_start, identity_of, refuse_other_start, tell_of_others
+from finetune.training.run_directory import claim, run_directory
 from finetune.training.run_lock import held
-from finetune.training.selection import Logits, Selection, score
-from finetune.training.stopping import CalledOffError, StopRequest
-from finetune.training.tracking import TENSORBOARD, Tracking, check_trackers, label_run
-from finetune.training.trainer import ScheduledTrainer
-from finetune.training.weights import load_weights, publish_model, save_model
+from finetune.training.stopping import StopRequest
+from finetune.training.tracking import check_trackers
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from finetune.recipe import Recipe
-
-
-MADE_FROM = {"initial_weights": "weights of the model", "plugins": "plugins"}
 
 
 def fine_tune(
@@ -82,6 +40,7 @@ def fine_tune(
     resume: Resume = "auto",
     on_change: ChangePolicy = "refuse",
     study: StudyPart | None = None,
+    trunk: Checkpoint | None = None,
     library: Library | None = None,
     stop: StopRequest | None = None,
 ) -> RunRecord:
@@ -90,7 +49,8 @@ def fine_tune(
     A run already recorded on the same data is not run again unless `repeat`. `resume`: "auto", one that was interrupted
     goes on from its newest whole checkpoint; "never", it begins anew; or the directory of another run, or one of its
     checkpoints, to go on from, with `on_change` as for `make_scheduler` where the schedule, the length or the peaks
-    are others. `study`: what the run is for, if it is part of one. `library`: holds data that other runs have read.
+    are others. `study`: what the run is for, if it is part of one; `trunk`: what `train_trunk` made of its first
+    updates, to go on from unless it has come as far itself. `library`: holds data that other runs have read.
     `stop`: hears what is to stop the run, where it isn't the run alone that is to stop.
     Under a launcher every process calls this; the main one writes and speaks. On SIGTERM, Ctrl-C or the end of its
     launcher a run saves a checkpoint and raises RunStopped. Raises FinetuneError for whatever the recipe, the data,
@@ -116,6 +76,8 @@ def fine_tune(
         own = None if repeat or resume == "never" else newest_checkpoint(run, say=tell)
         place = resume if isinstance(resume, Path) else None
         start = find_start(recipe, run, own, place=place, on_change=on_change, say=tell)
+        if trunk is not None and start.step < trunk.step:
+            start = Start.at_end_of(trunk)
         if start.checkpoint is None and study is None and layout.is_main:
             tell_of_others(recipe, run, say=tell)
         identity = read_identity(start.checkpoint.run) if start.checkpoint else {}
@@ -123,9 +85,40 @@ def fine_tune(
             _refuse_other_data(run, identity["data"], data)
         plan = make_plan(recipe, run=run, layout=layout, library=library)
         if identity:
-            _refuse_other_start(run, identity, plan)
+            refuse_other_start(run, identity, plan)
         stop = stop or StopRequest()
-        return _Training(plan, study=study, started=started, start=start, stop=stop, console=console).run()
+        return OneRun(plan, study=study, started=started, start=start, stop=stop, console=console).run()
+
+
+def train_trunk(
+    recipe: Recipe,
+    *,
+    folder: Path,
+    until: int,
+    trunk: Checkpoint | None = None,
+    library: Library,
+    console: Console,
+    stop: StopRequest,
+) -> Checkpoint | None:
+    """Makes the first `until` updates of `recipe`, that several runs share, and returns the checkpoint after them.
+
+    It lies in `folder`, where a trunk that was interrupted goes on; nothing is recorded. `trunk`: what it goes on from
+    itself. Returns None where it diverges, which each of the runs then has to see for itself. Raises as `fine_tune`.
+    """
+    layout = layout_of(recipe)
+    if layout.is_main:
+        claim(folder)
+    with held(folder) if layout.is_main else nullcontext():
+        plan = make_plan(recipe, run=folder, layout=layout, library=library)
+        own = newest_checkpoint(folder, say=partial(say, console))
+        if own is not None and read_identity(folder) != identity_of(plan):
+            own = None
+        if own is not None and own.step == until:
+            return own
+        start = Start(own) if own is not None else Start.at_end_of(trunk) if trunk else Start()
+        return OneRun(
+            plan, study=None, started=datetime.now(UTC), start=start, stop=stop, console=console, until=until
+        ).run_trunk(until)
 
 
 def _recorded(run: Path, data: RawData, console: Console) -> RunRecord:
@@ -144,246 +137,3 @@ def _refuse_other_data(run: Path, was: Mapping[str, str], data: RawData) -> None
             f"{run}: made on other data: the {', '.join(changed)} split has changed since; give the recipe another "
             "name or output to keep both, or pass --repeat to begin anew"
         )
-
-
-def _identity(plan: Plan) -> dict[str, Any]:
-    """Returns what the checkpoints of a run are made from."""
-    return {
-        "data": {split: identity.fingerprint for split, identity in plan.material.identities.items()},
-        "initial_weights": plan.model.initial_weights,
-        "plugins": plugin_fingerprints(plan.recipe),
-    }
-
-
-def _refuse_other_start(run: Path, was: Mapping[str, Any], plan: Plan) -> None:
-    now = _identity(plan)
-    changed = [words for key, words in MADE_FROM.items() if was.get(key) != now[key]]
-    if changed:
-        raise RecordError(
-            f"{run}: begun with other {' and '.join(changed)}, which changed since; bring back what was, or pass "
-            "--repeat to begin anew"
-        )
-
-
-class _Training:
-    """The parts of one run, put together."""
-
-    def __init__(
-        self,
-        plan: Plan,
-        *,
-        study: StudyPart | None,
-        started: datetime,
-        start: Start,
-        stop: StopRequest,
-        console: Console,
-    ) -> None:
-        recipe = plan.recipe
-        self.plan = plan
-        self.start = start
-        self.saved_at = start.step
-        self.study = study
-        self.started = started
-        self.console = console
-        self.clock = TrainingClock()
-        self.progress = RunProgress(console)
-        self.metrics = [load_metric(name) for name in recipe.evaluation.metrics]
-        self.selection = Selection(
-            plan.material.splits["validation"],
-            task=recipe.task,
-            metrics=self.metrics,
-            select=recipe.evaluation.select,
-            keep=recipe.evaluation.keep,
-            save=self._keep_model,
-        )
-        self.stop = stop
-
-        def tell(line: str) -> None:
-            say(console, f"  {line}")
-
-        self.trainer = ScheduledTrainer(
-            model=plan.loaded.model,
-            args=training_arguments(plan),
-            recipe=recipe,
-            batches=plan.batches,
-            lengths=plan.horizon.run,
-            compute_loss_func=recipe.task.training_loss,
-            validate=self.selection.validate,
-            checkpoint=self._write_checkpoint,
-            clock=self.clock,
-            wants_to_stop=lambda: self.stop.reason is not None,
-            on_change=start.on_change,
-            say=tell,
-            data_collator=recipe.task.collator(plan.material.tokenizer),
-            train_dataset=plan.train,
-            processing_class=plan.material.tokenizer,
-        )
-        self.tracking = Tracking(
-            recipe.tracking if plan.layout.is_main else (),
-            trainer=self.trainer,
-            label=label_run(plan, study=study, started=started),
-            folder=plan.run / TENSORBOARD,
-            say=tell,
-        )
-        self.history = History(
-            plan.run / HISTORY if plan.layout.is_main else None,
-            clock=self.clock,
-            take_update=self.trainer.take_update,
-            mean_over_processes=self.trainer.mean_over_processes,
-            show=self.progress.show,
-            track=self.tracking.write,
-            reason_to_stop=lambda: self.stop.reason,
-            alone=plan.layout.processes == 1,
-            on_non_finite=recipe.training.on_non_finite,
-        )
-        self.trainer.remove_callback(PrinterCallback)
-        self.trainer.add_callback(CooldownOnRequest(self.trainer, plan.run / REQUEST, say=tell))
-        self.trainer.add_callback(self.progress)
-        self.trainer.add_callback(
-            Cadence(
-                evaluate_every=plan.horizon.evaluate_every,
-                save_every=plan.horizon.save_every,
-                is_evaluated=self.history.is_evaluated,
-                evaluate=self.trainer.evaluate_validation,
-            )
-        )
-        self.trainer.add_callback(self.history)
-
-    def _keep_model(self, trainer: ScheduledTrainer) -> None:
-        save_model(trainer, kept_model(self.plan.run, trainer.state.global_step))
-        self._remove_old()
-
-    def _write_checkpoint(self, trainer: ScheduledTrainer) -> None:
-        best = self.selection.best if self.plan.recipe.evaluation.keep == "best" else None
-        kept_step = best.step if best else None
-        write_checkpoint(trainer, self.plan.run, kept_step=kept_step, continued=self.start.continued)
-        self.saved_at = trainer.state.global_step
-        self._remove_old()
-
-    def _remove_old(self) -> None:
-        if self.plan.layout.is_main:
-            keep = self.plan.recipe.checkpoints.keep
-            remove_old(self.plan.run, keep=keep, ranked_first=self.selection.ranked_first)
-
-    def run(self) -> RunRecord:
-        """Trains, keeps a model, reads the test split, and writes the record."""
-        plan, start, main = self.plan, self.start, self.plan.layout.is_main
-        self.trainer.accelerator.wait_for_everyone()
-        if main:
-            _clear(plan, start.checkpoint)
-        show_plan(plan, self.console, precision=effective_precision(self.trainer), resumed_at=start.step)
-        with self.tracking.during(), self.stop.listening():
-            self._train(start.checkpoint)
-            results = None if self.history.diverged_at_step else self._conclude_or_stop()
-            if results is not None:
-                self.tracking.conclude(results)
-        record = build_record(
-            Finished(
-                recipe=plan.recipe,
-                material=plan.material,
-                horizon=plan.horizon,
-                trainer=self.trainer,
-                history=self.history,
-                clock=self.clock,
-                started=self.started,
-                model=plan.model,
-                examples=len(plan.train),
-                batches=plan.batches.fingerprint(plan.train.rows),
-                resumed_at=start.step,
-                study=self.study,
-                continued=start.continued,
-            ),
-            results,
-        )
-        if main:
-            write_record(plan.run, record)
-            shutil.rmtree(plan.run / CHECKPOINTS, ignore_errors=True)
-        show_results(record, self.console)
-        return record
-
-    def _train(self, checkpoint: Checkpoint | None) -> None:
-        plan = self.plan
-        rows: list[Row] = checkpoint.rows if checkpoint else []
-        self.selection.resume(rows)
-        self.history.resume(rows)
-        # Dropout must differ between processes, and be the same however many runs this process made before.
-        set_seed(int(np.random.SeedSequence([plan.recipe.training.seed, plan.layout.rank]).generate_state(1)[0]))
-        self.clock.start(seconds=rows[-1]["seconds"] if rows else 0.0)
-        try:
-            self.trainer.train(resume_from_checkpoint=str(checkpoint.path) if checkpoint else None)
-        except (RuntimeError, RunError) as error:
-            failure = failure_of(error, processes=plan.layout.processes)
-            if failure is None:
-                raise
-            saved = f"from update {self.saved_at} on" if self.saved_at else "anew, as no checkpoint was made yet"
-            raise RunError(f"{failure}\nThe same command runs {saved}") from error
-        finally:
-            self.progress.stop()
-        if self.history.stopped_at_step is not None or self.trainer.called_off:
-            raise self._stopped()
-
-    def _stopped(self) -> RunStopped:
-        return RunStopped(self.stop.reason or "a signal to another process", self.trainer.state.global_step)
-
-    def _conclude_or_stop(self) -> Results:
-        try:
-            return self._conclude()
-        except CalledOffError:
-            self._write_checkpoint(self.trainer)
-            raise self._stopped() from None
-
-    def _conclude(self) -> Results:
-        """Keeps the best or the last model and evaluates it on every split but the one it was trained on."""
-        plan, last = self.plan, self.selection.last
-        assert last is not None  # noqa: S101 - the cadence evaluates after the last update
-        best = self.selection.best or last
-        keep = plan.recipe.evaluation.keep
-        kept = best if keep == "best" else last
-        folder = kept_model(plan.run, kept.step)
-        if keep == "last" or self.selection.best is None:
-            save_model(self.trainer, folder)
-        elif kept.step != last.step:
-            load_weights(self.trainer, folder)
-        splits = {"validation": self._evaluate("validation", kept.logits)}
-        if "test" in plan.material.splits:
-            splits["test"] = self._evaluate("test", None)
-        if plan.layout.is_main:
-            publish_model(folder, plan.run / MODEL)
-        return Results(
-            select=plan.recipe.evaluation.select,
-            kept=keep,
-            kept_step=kept.step,
-            splits=splits,
-            best=Evaluated(step=best.step, validation=dict(best.values)),
-            last=Evaluated(step=last.step, validation=dict(last.values)),
-        )
-
-    def _evaluate(self, name: str, logits: Logits | None) -> SplitResult:
-        split, task = self.plan.material.splits[name], self.plan.recipe.task
-        if logits is None:
-            logits = self.trainer.predict_split(split)
-        if self.plan.layout.is_main:
-            classes = self.plan.material.classes
-            columns = task.prediction_columns(logits, classes)
-            write_predictions(self.plan.run, name, columns=columns, labels=split.labels, classes=classes)
-        return score(task, self.metrics, logits, split.labels)
-
-
-def _clear(plan: Plan, checkpoint: Checkpoint | None) -> None:
-    """Leaves nothing of an earlier run in the directory but what this one goes on from, and writes the recipe."""
-    run = plan.run
-    goes_on_here = checkpoint is not None and checkpoint.run.resolve() == run.resolve()
-    (run / RECORD).unlink(missing_ok=True)
-    for folder in (run / PREDICTIONS, run / TENSORBOARD):
-        shutil.rmtree(folder, ignore_errors=True)
-    if not goes_on_here:
-        (run / REQUEST).unlink(missing_ok=True)
-        for folder in (run / CHECKPOINTS, run / MODEL):
-            shutil.rmtree(folder, ignore_errors=True)
-    if checkpoint is not None and checkpoint.kept_step is not None and not goes_on_here:
-        shutil.copytree(
-            kept_model(checkpoint.run, checkpoint.kept_step), kept_model(run, checkpoint.kept_step), dirs_exist_ok=True
-        )
-    write_identity(run, _identity(plan))
-    text = plan.recipe.to_yaml()
-    write_atomically(run / RECIPE, lambda path: path.write_text(text, encoding="utf-8"))

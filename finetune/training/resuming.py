@@ -7,17 +7,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from finetune.errors import RecipeError, ResumeError, listed
+from finetune.errors import RecipeError, RecordError, ResumeError, listed
 from finetune.evaluation.record import RECIPE, RECORD, Continued
 from finetune.keys import IMMATERIAL, PLACES, differences, is_among, is_scheduled
 from finetune.recipe import read_settings
 from finetune.training.checkpoints import CHECKPOINTS, Checkpoint, checkpoint_of, newest_checkpoint, step_of
+from finetune.training.run_directory import plugin_fingerprints
 from finetune.training.run_lock import is_held
 
 if TYPE_CHECKING:
     from finetune.recipe import Recipe
     from finetune.schedules.continuation import ChangePolicy
+    from finetune.training.plan import Plan
 
+MADE_FROM = {"initial_weights": "weights of the model", "plugins": "plugins"}
 Resume = Literal["auto", "never"] | Path
 Changes = Mapping[str, tuple[Any, Any]]
 MOST_TOLD = 3
@@ -30,6 +33,12 @@ class Start:
     checkpoint: Checkpoint | None = None
     on_change: ChangePolicy = "refuse"
     continued: Continued | None = None
+
+    @classmethod
+    def at_end_of(cls, trunk: Checkpoint) -> Start:
+        """Returns the start of a run whose updates so far were made by a run that it shares them with."""
+        shared = Continued(run=trunk.run.name, step=trunk.step, on_change="share", changed={})
+        return cls(trunk, on_change="extend", continued=shared)
 
     @property
     def step(self) -> int:
@@ -142,3 +151,23 @@ def tell_of_others(recipe: Recipe, run: Path, *, say: Callable[[str], None]) -> 
         if changes and all(map(is_scheduled, changes)):
             told += 1
             say(f"{other}: interrupted, under another schedule:\n{shown(changes)}\n  --resume {other} goes on from it")
+
+
+def identity_of(plan: Plan) -> dict[str, Any]:
+    """Returns what the checkpoints of a run are made from."""
+    return {
+        "data": {split: identity.fingerprint for split, identity in plan.material.identities.items()},
+        "initial_weights": plan.model.initial_weights,
+        "plugins": plugin_fingerprints(plan.recipe),
+    }
+
+
+def refuse_other_start(run: Path, was: Mapping[str, Any], plan: Plan) -> None:
+    """Raises RecordError where `run` was begun with other weights or plugins, as its identity says, than `plan` has."""
+    now = identity_of(plan)
+    changed = [words for key, words in MADE_FROM.items() if was.get(key) != now[key]]
+    if changed:
+        raise RecordError(
+            f"{run}: begun with other {' and '.join(changed)}, which changed since; bring back what was, or pass "
+            "--repeat to begin anew"
+        )

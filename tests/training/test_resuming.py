@@ -120,7 +120,7 @@ def test_a_run_goes_on_from_another_under_another_horizon(run_short, interrupted
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("policy", ["keep", "extend", "restart", "branch"])
+@pytest.mark.parametrize("policy", ["keep", "branch"])
 def test_a_run_that_went_on_from_another_goes_on_bit_for_bit(run_short, interrupted, stop_in, policy):
     other = interrupted()
     settings = ("training.duration=24", "optimizer.learning_rate=4e-3")

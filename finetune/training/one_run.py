@@ -1,0 +1,297 @@
+"""One run, or one trunk: its parts put together, trained, evaluated and recorded."""
+
+from __future__ import annotations
+
+import shutil
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+import numpy as np
+from transformers import PrinterCallback, set_seed
+
+from finetune.errors import RunError, RunStopped
+from finetune.evaluation.record import (
+    HISTORY,
+    MODEL,
+    PREDICTIONS,
+    RECIPE,
+    RECORD,
+    Evaluated,
+    Results,
+    RunRecord,
+    SplitResult,
+    StudyPart,
+    write_atomically,
+    write_record,
+)
+from finetune.metrics import load_metric
+from finetune.schedules import CooldownOnRequest
+from finetune.training.arguments import training_arguments
+from finetune.training.cadence import Cadence
+from finetune.training.checkpoints import (
+    CHECKPOINTS,
+    Checkpoint,
+    checkpoint_of,
+    kept_model,
+    remove_old,
+    write_checkpoint,
+    write_identity,
+)
+from finetune.training.clock import TrainingClock
+from finetune.training.cooldown import REQUEST
+from finetune.training.environment import effective_precision
+from finetune.training.failures import failure_of
+from finetune.training.history import History, Row
+from finetune.training.plan import Plan, show_plan
+from finetune.training.progress import RunProgress, say, show_results
+from finetune.training.recording import Finished, build_record, write_predictions
+from finetune.training.resuming import Start, identity_of
+from finetune.training.selection import Logits, Selection, score
+from finetune.training.stopping import CalledOffError, StopRequest
+from finetune.training.tracking import TENSORBOARD, Tracking, label_run
+from finetune.training.trainer import ScheduledTrainer
+from finetune.training.weights import load_weights, publish_model, save_model
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+
+class OneRun:
+    """The parts of one run, put together; with `until`, of a trunk that ends there."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        *,
+        study: StudyPart | None,
+        started: datetime,
+        start: Start,
+        stop: StopRequest,
+        console: Console,
+        until: int | None = None,
+    ) -> None:
+        recipe = plan.recipe
+        self.plan = plan
+        self.start = start
+        self.saved_at = start.step
+        self.study = study
+        self.started = started
+        self.console = console
+        self.clock = TrainingClock()
+        self.progress = RunProgress(console)
+        self.metrics = [load_metric(name) for name in recipe.evaluation.metrics]
+        self.selection = Selection(
+            plan.material.splits["validation"],
+            task=recipe.task,
+            metrics=self.metrics,
+            select=recipe.evaluation.select,
+            keep=recipe.evaluation.keep,
+            save=self._keep_model,
+        )
+        self.stop = stop
+
+        def tell(line: str) -> None:
+            say(console, f"  {line}")
+
+        self.trainer = ScheduledTrainer(
+            model=plan.loaded.model,
+            args=training_arguments(plan),
+            recipe=recipe,
+            batches=plan.batches,
+            lengths=plan.horizon.run,
+            compute_loss_func=recipe.task.training_loss,
+            validate=self.selection.validate,
+            checkpoint=self._write_checkpoint,
+            clock=self.clock,
+            wants_to_stop=lambda: self.stop.reason is not None,
+            on_change=start.on_change,
+            say=tell,
+            data_collator=recipe.task.collator(plan.material.tokenizer),
+            train_dataset=plan.train,
+            processing_class=plan.material.tokenizer,
+        )
+        self.tracking = Tracking(
+            recipe.tracking if plan.layout.is_main and until is None else (),
+            trainer=self.trainer,
+            label=label_run(plan, study=study, started=started),
+            folder=plan.run / TENSORBOARD,
+            say=tell,
+        )
+        self.history = History(
+            plan.run / HISTORY if plan.layout.is_main else None,
+            clock=self.clock,
+            take_update=self.trainer.take_update,
+            mean_over_processes=self.trainer.mean_over_processes,
+            show=self.progress.show,
+            track=self.tracking.write,
+            reason_to_stop=lambda: self.stop.reason,
+            alone=plan.layout.processes == 1,
+            on_non_finite=recipe.training.on_non_finite,
+        )
+        self.trainer.remove_callback(PrinterCallback)
+        if until is None:
+            self.trainer.add_callback(CooldownOnRequest(self.trainer, plan.run / REQUEST, say=tell))
+        self.trainer.add_callback(self.progress)
+        self.trainer.add_callback(
+            Cadence(
+                evaluate_every=plan.horizon.evaluate_every,
+                save_every=plan.horizon.save_every,
+                is_evaluated=self.history.is_evaluated,
+                evaluate=self.trainer.evaluate_validation,
+                until=until,
+            )
+        )
+        self.trainer.add_callback(self.history)
+
+    def _keep_model(self, trainer: ScheduledTrainer) -> None:
+        save_model(trainer, kept_model(self.plan.run, trainer.state.global_step))
+        self._remove_old()
+
+    def _write_checkpoint(self, trainer: ScheduledTrainer) -> None:
+        best = self.selection.best if self.plan.recipe.evaluation.keep == "best" else None
+        kept_step = best.step if best else None
+        write_checkpoint(trainer, self.plan.run, kept_step=kept_step, continued=self.start.continued)
+        self.saved_at = trainer.state.global_step
+        self._remove_old()
+
+    def _remove_old(self) -> None:
+        if self.plan.layout.is_main:
+            keep = self.plan.recipe.checkpoints.keep
+            remove_old(self.plan.run, keep=keep, ranked_first=self.selection.ranked_first)
+
+    def run(self) -> RunRecord:
+        """Trains, keeps a model, reads the test split, and writes the record."""
+        plan, start, main = self.plan, self.start, self.plan.layout.is_main
+        self.trainer.accelerator.wait_for_everyone()
+        if main:
+            _clear(plan, start.checkpoint)
+        show_plan(plan, self.console, precision=effective_precision(self.trainer), resumed_at=start.step)
+        with self.tracking.during(), self.stop.listening():
+            self._train(start.checkpoint)
+            results = None if self.history.diverged_at_step else self._conclude_or_stop()
+            if results is not None:
+                self.tracking.conclude(results)
+        record = build_record(
+            Finished(
+                recipe=plan.recipe,
+                material=plan.material,
+                horizon=plan.horizon,
+                trainer=self.trainer,
+                history=self.history,
+                clock=self.clock,
+                started=self.started,
+                model=plan.model,
+                examples=len(plan.train),
+                batches=plan.batches.fingerprint(plan.train.rows),
+                resumed_at=start.step,
+                study=self.study,
+                continued=start.continued,
+            ),
+            results,
+        )
+        if main:
+            write_record(plan.run, record)
+            shutil.rmtree(plan.run / CHECKPOINTS, ignore_errors=True)
+        show_results(record, self.console)
+        return record
+
+    def run_trunk(self, until: int) -> Checkpoint | None:
+        """Trains up to update `until`, and returns the checkpoint after it; None where it diverges before."""
+        self.trainer.accelerator.wait_for_everyone()
+        if self.plan.layout.is_main:
+            _clear(self.plan, self.start.checkpoint)
+        with self.stop.listening():
+            self._train(self.start.checkpoint)
+        self.trainer.accelerator.wait_for_everyone()
+        if self.history.diverged_at_step is not None:
+            return None
+        made = checkpoint_of(self.plan.run, until)
+        assert isinstance(made, Checkpoint), made  # noqa: S101 - it was written just now
+        return made
+
+    def _train(self, checkpoint: Checkpoint | None) -> None:
+        plan = self.plan
+        rows: list[Row] = checkpoint.rows if checkpoint else []
+        self.selection.resume(rows)
+        self.history.resume(rows)
+        # Dropout must differ between processes, and be the same however many runs this process made before.
+        set_seed(int(np.random.SeedSequence([plan.recipe.training.seed, plan.layout.rank]).generate_state(1)[0]))
+        self.clock.start(seconds=rows[-1]["seconds"] if rows else 0.0)
+        try:
+            self.trainer.train(resume_from_checkpoint=str(checkpoint.path) if checkpoint else None)
+        except (RuntimeError, RunError) as error:
+            failure = failure_of(error, processes=plan.layout.processes)
+            if failure is None:
+                raise
+            saved = f"from update {self.saved_at} on" if self.saved_at else "anew, as no checkpoint was made yet"
+            raise RunError(f"{failure}\nThe same command runs {saved}") from error
+        finally:
+            self.progress.stop()
+        if self.history.stopped_at_step is not None or self.trainer.called_off:
+            raise self._stopped()
+
+    def _stopped(self) -> RunStopped:
+        return RunStopped(self.stop.reason or "a signal to another process", self.trainer.state.global_step)
+
+    def _conclude_or_stop(self) -> Results:
+        try:
+            return self._conclude()
+        except CalledOffError:
+            self._write_checkpoint(self.trainer)
+            raise self._stopped() from None
+
+    def _conclude(self) -> Results:
+        """Keeps the best or the last model and evaluates it on every split but the one it was trained on."""
+        plan, last = self.plan, self.selection.last
+        assert last is not None  # noqa: S101 - the cadence evaluates after the last update
+        best = self.selection.best or last
+        keep = plan.recipe.evaluation.keep
+        kept = best if keep == "best" else last
+        folder = kept_model(plan.run, kept.step)
+        if keep == "last" or self.selection.best is None:
+            save_model(self.trainer, folder)
+        elif kept.step != last.step:
+            load_weights(self.trainer, folder)
+        splits = {"validation": self._evaluate("validation", kept.logits)}
+        if "test" in plan.material.splits:
+            splits["test"] = self._evaluate("test", None)
+        if plan.layout.is_main:
+            publish_model(folder, plan.run / MODEL)
+        return Results(
+            select=plan.recipe.evaluation.select,
+            kept=keep,
+            kept_step=kept.step,
+            splits=splits,
+            best=Evaluated(step=best.step, validation=dict(best.values)),
+            last=Evaluated(step=last.step, validation=dict(last.values)),
+        )
+
+    def _evaluate(self, name: str, logits: Logits | None) -> SplitResult:
+        split, task = self.plan.material.splits[name], self.plan.recipe.task
+        if logits is None:
+            logits = self.trainer.predict_split(split)
+        if self.plan.layout.is_main:
+            classes = self.plan.material.classes
+            columns = task.prediction_columns(logits, classes)
+            write_predictions(self.plan.run, name, columns=columns, labels=split.labels, classes=classes)
+        return score(task, self.metrics, logits, split.labels)
+
+
+def _clear(plan: Plan, checkpoint: Checkpoint | None) -> None:
+    """Leaves nothing of an earlier run in the directory but what this one goes on from, and writes the recipe."""
+    run = plan.run
+    goes_on_here = checkpoint is not None and checkpoint.run.resolve() == run.resolve()
+    (run / RECORD).unlink(missing_ok=True)
+    for folder in (run / PREDICTIONS, run / TENSORBOARD):
+        shutil.rmtree(folder, ignore_errors=True)
+    if not goes_on_here:
+        (run / REQUEST).unlink(missing_ok=True)
+        for folder in (run / CHECKPOINTS, run / MODEL):
+            shutil.rmtree(folder, ignore_errors=True)
+    if checkpoint is not None and checkpoint.kept_step is not None and not goes_on_here:
+        shutil.copytree(
+            kept_model(checkpoint.run, checkpoint.kept_step), kept_model(run, checkpoint.kept_step), dirs_exist_ok=True
+        )
+    write_identity(run, identity_of(plan))
+    text = plan.recipe.to_yaml()
+    write_atomically(run / RECIPE, lambda path: path.write_text(text, encoding="utf-8"))
