@@ -174,6 +174,24 @@ def compare(
 
 
 @app.command()
+def check(
+    recipe: Annotated[Path, typer.Argument(help="The recipe, a YAML file, of one run or a study.")],
+    overrides: Annotated[
+        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Settings in place of the recipe's.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for other programs to read.")] = False,
+    allow_plugins: AllowPlugins = False,
+) -> None:
+    """Say what a recipe will do: its data, updates, rates and directory, and what to know before it runs."""
+    from finetune.cli.loading import loading
+
+    with loading():
+        from finetune.cli.checking import check as check_recipe
+
+    check_recipe(recipe, overrides or [], allow_plugins=allow_plugins, as_json=as_json)
+
+
+@app.command()
 def cooldown(
     run: Annotated[Path, typer.Argument(help="The directory of a run that is going on.")],
     duration: Annotated[str, typer.Option(help="How long: updates, a share of the run, or epochs.")] = "10%",

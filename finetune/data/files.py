@@ -176,7 +176,8 @@ def _read_parquet(path: Path) -> pyarrow.Table:
         except (pyarrow.ArrowException, OSError) as error:
             raise ValueError(f"it is damaged or cut short: {error}") from error
     fields = [field.with_type(_plain(field.type)) for field in table.schema]
-    return table.cast(pyarrow.schema(fields, metadata=table.schema.metadata))
+    plain = pyarrow.schema(fields, metadata=table.schema.metadata)
+    return table if plain == table.schema else table.cast(plain)
 
 
 def _plain(kind: pyarrow.DataType) -> pyarrow.DataType:

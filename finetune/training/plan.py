@@ -11,18 +11,17 @@ import torch
 from rich.console import Console
 
 from finetune.errors import listed
-from finetune.evaluation.comparison import brief
 from finetune.evaluation.record import ModelIdentity
 from finetune.training.batches import LengthGroupedBatches
 from finetune.training.layout import Horizon, Layout, layout_of, plan_horizon
 from finetune.training.material import Library, Material, describe_source, training_examples
+from finetune.training.outlook import in_words
 from finetune.training.precision import Format, resolve_precision
 from finetune.training.progress import say, say_table
 from finetune.training.recording import weights_fingerprint
 
 if TYPE_CHECKING:
     from finetune.recipe import Recipe
-    from finetune.schedules import Schedule
     from finetune.tasks.encoding import EncodedSplit
     from finetune.tasks.pretrained import LoadedModel
 
@@ -99,7 +98,7 @@ def show_plan(plan: Plan, console: Console, *, precision: str, resumed_at: int) 
         ("classes", listed(plan.material.classes)),
         ("tokens", f"{lengths.mean():.0f} on average, {lengths.max()} at most; {_truncated(plan)}"),
         ("model", f"{plan.model.architecture}, {plan.model.parameters / 1e6:.1f}M parameters; {_new_tensors(plan)}"),
-        ("schedule", _in_words(recipe.schedule)),
+        ("schedule", in_words(recipe.schedule)),
         (
             "optimizer",
             f"{optimizer.name}, peak rate {optimizer.learning_rate:g}, weight decay {optimizer.weight_decay:g}",
@@ -118,11 +117,6 @@ def show_plan(plan: Plan, console: Console, *, precision: str, resumed_at: int) 
     if resumed_at:
         rows.append(("resumed", f"after update {resumed_at}, from the checkpoint of an interrupted run"))
     say_table(console, rows)
-
-
-def _in_words(schedule: Schedule) -> str:
-    settings = schedule.to_dict()
-    return ", ".join([settings.pop("name"), *(f"{key} {brief(value)}" for key, value in settings.items())])
 
 
 def _sizes(plan: Plan) -> str:

@@ -1,0 +1,171 @@
+"""What can be said of a run or a study before it begins."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+from finetune.evaluation.comparison import brief
+from finetune.recipe import Recipe, Study
+from finetune.schedules import Schedule
+from finetune.training.layout import Horizon
+
+POINTS = 2000
+"""The most points of a rate's curve."""
+
+State = Literal["new", "begun", "interrupted", "recorded", "running"]
+
+
+@dataclass(frozen=True)
+class Lengths:
+    """The lengths of the examples of a split, pairs taken together: their mean and the longest."""
+
+    mean: float
+    longest: int
+
+    @classmethod
+    def of(cls, lengths: Sequence[int]) -> Lengths:
+        """Returns what sums up `lengths`, of which there is at least one."""
+        return cls(sum(lengths) / len(lengths), max(lengths))
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """The lengths in tokens of `counted` examples spread over a split, before any is cut, and how many will be."""
+
+    lengths: Lengths
+    counted: int
+    cut: int
+
+
+@dataclass(frozen=True)
+class SplitOutlook:
+    """One split. `used`: how many of its `examples` a run takes; `classes`: how many there are of each class.
+
+    `tokens` is None where the model is in no folder with a tokenizer.json.
+    """
+
+    examples: int
+    used: int
+    classes: Mapping[str, int]
+    characters: Lengths
+    words: Lengths
+    tokens: Tokens | None
+
+
+@dataclass(frozen=True)
+class RunState:
+    """What there is in a run's directory. `step`: of the checkpoint to go on from; `changed`: the splits that are no
+    longer what the run there was made on."""
+
+    state: State
+    step: int | None = None
+    changed: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Outlook:
+    """One run. `horizon` is None where a duration counts tokens, and there is no tokenizer.json to count them by."""
+
+    recipe: Recipe
+    run: Path
+    found: RunState
+    splits: Mapping[str, SplitOutlook]
+    cautions: Sequence[str]
+    horizon: Horizon | None
+
+    @cached_property
+    def evaluations(self) -> list[int]:
+        """The updates after which the model is evaluated."""
+        if self.horizon is None:
+            return []
+        return [*_multiples(self.horizon.evaluate_every, self.horizon.total_steps), self.horizon.total_steps]
+
+    @cached_property
+    def checkpoints(self) -> list[int]:
+        """The updates after which a checkpoint is written."""
+        return [] if self.horizon is None else _multiples(self.horizon.save_every, self.horizon.total_steps)
+
+    def rates(self) -> tuple[list[int], dict[str, list[float]]]:
+        """Returns updates spread over the run, counted from 0, and the rate at each: by the name of the schedule, and
+        by those of the groups that have their own. Nothing where the run's length isn't known."""
+        if self.horizon is None:
+            return [], {}
+        last = self.horizon.total_steps - 1
+        intervals = max(1, min(last, POINTS))
+        steps = list(dict.fromkeys(last * number // intervals for number in range(intervals + 1)))
+        peak = self.recipe.optimizer.learning_rate
+        followed = {self.recipe.schedule.name: (self.recipe.schedule, peak)}
+        for name, group in self.recipe.groups.items():
+            followed[f"group {name}"] = (self.recipe.schedule_of(name), group.learning_rate or peak)
+        rates = {}
+        for name, (schedule, own) in followed.items():
+            factor = schedule.over(self.horizon.run, peak=own)
+            rates[name] = [own * float(factor(step)) for step in steps]
+        return steps, rates
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns plain values."""
+        steps, rates = self.rates()
+        return {
+            "name": self.recipe.name,
+            "recipe": self.recipe.to_dict(),
+            "data": {split: asdict(outlook) for split, outlook in self.splits.items()},
+            "cautions": list(self.cautions),
+            "updates_per_epoch": self.horizon and self.horizon.updates_per_epoch,
+            "total_steps": self.horizon and self.horizon.total_steps,
+            "evaluations": self.evaluations,
+            "checkpoints": self.checkpoints,
+            "rates": {"steps": steps, **rates},
+            "run": {"directory": str(self.run), **asdict(self.found)},
+        }
+
+
+@dataclass(frozen=True)
+class StudyOutlook:
+    """A study: the outlook of each of its settings, with the first of its seeds. `recorded`: runs in `directory`."""
+
+    study: Study
+    settings: tuple[Outlook, ...]
+    directory: Path
+    recorded: int
+
+    @property
+    def updates(self) -> int | None:
+        """The updates of all runs together; None where a setting's aren't known."""
+        each = self.study.count // len(self.settings)
+        lengths = [outlook.horizon.total_steps for outlook in self.settings if outlook.horizon]
+        return each * sum(lengths) if len(lengths) == len(self.settings) else None
+
+    @property
+    def cautions(self) -> list[str]:
+        """What is to be known of any setting's data, each once."""
+        return list(dict.fromkeys(caution for outlook in self.settings for caution in outlook.cautions))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns plain values."""
+        settings = zip(self.study.settings, self.settings, strict=True)
+        return {
+            "name": self.study.name,
+            "study": self.study.block.model_dump(mode="json"),
+            "seeds": list(self.study.seeds),
+            "runs": self.study.count,
+            "recorded": self.recorded,
+            "updates": self.updates,
+            "directory": str(self.directory),
+            "cautions": self.cautions,
+            "settings": [{"values": dict(setting.values), **outlook.to_dict()} for setting, outlook in settings],
+        }
+
+
+def in_words(schedule: Schedule) -> str:
+    """Returns the name and the settings of a schedule."""
+    settings = schedule.to_dict()
+    return ", ".join([settings.pop("name"), *(f"{key} {brief(value)}" for key, value in settings.items())])
+
+
+def _multiples(every: int | None, total_steps: int) -> list[int]:
+    return [] if every is None else list(range(every, total_steps, every))

@@ -1,0 +1,168 @@
+"""Looks at a run or a study before it begins: at everything that can be known without torch and the model."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from finetune.errors import ModelError
+from finetune.evaluation.record import RECIPE, RECORD, read_record
+from finetune.recipe import Recipe, Study
+from finetune.tasks.model_folder import CONFIG, check_length, check_location
+from finetune.tasks.text_classification import LabelledTexts
+from finetune.tasks.token_lengths import read_tokenizer, token_lengths
+from finetune.training.checkpoints import newest_checkpoint, read_identity
+from finetune.training.layout import Horizon, plan_horizon
+from finetune.training.material import Library, RawData, draw
+from finetune.training.outlook import Lengths, Outlook, RunState, SplitOutlook, StudyOutlook, Tokens
+from finetune.training.run_directory import run_directory
+from finetune.training.run_lock import is_held
+from finetune.training.tracking import check_trackers
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+
+MOST_TOKENIZED = 500
+"""How many texts of a split are tokenised to say how long they are."""
+
+
+@dataclass(frozen=True)
+class DataOutlook:
+    """The data of a run, read and checked; `tokenizer`: the model's, if it lies in a folder."""
+
+    raw: RawData
+    splits: Mapping[str, SplitOutlook]
+    tokenizer: Tokenizer | None
+
+
+def preview_run(recipe: Recipe, *, source: Path) -> Outlook:
+    """Returns what the run of `recipe`, read from the file `source`, will do.
+
+    Raises FinetuneError for what a run is refused for before its model is loaded.
+    """
+    check_trackers(recipe.tracking)
+    return _outlook(recipe, source=source, data=_look_at_data(recipe, Library()))
+
+
+def preview_study(study: Study, *, source: Path) -> StudyOutlook:
+    """Returns what the study, read from the file `source`, will do; raises as `preview_run` does."""
+    check_trackers(study.settings[0].recipe.tracking)
+    library, known = Library(), dict[str, DataOutlook]()
+    settings = []
+    for setting in study.settings:
+        key = setting.recipe.model_dump_json(include={"data", "task", "model"})
+        if key not in known:
+            known[key] = _look_at_data(setting.recipe, library)
+        settings.append(_outlook(setting.recipe, source=source, data=known[key]))
+    directory = settings[0].run.parent
+    recorded = sum(1 for pattern in (f"*/{RECORD}", f"tuning/*/{RECORD}") for _ in directory.glob(pattern))
+    return StudyOutlook(study, tuple(settings), directory, recorded)
+
+
+def _outlook(recipe: Recipe, *, source: Path, data: DataOutlook) -> Outlook:
+    run = run_directory(recipe, source=source)
+    return Outlook(recipe, run, _found(run, data.raw), data.splits, data.raw.cautions, _horizon(recipe, data))
+
+
+def _look_at_data(recipe: Recipe, library: Library) -> DataOutlook:
+    folder = _model_folder(recipe)
+    raw = library.data(recipe)
+    tokenizer = None if folder is None else read_tokenizer(folder)
+    return DataOutlook(raw, {split: _split(recipe, split, raw, tokenizer) for split in raw.examples}, tokenizer)
+
+
+def _model_folder(recipe: Recipe) -> Path | None:
+    """Returns the model's folder, checked; None for a repository, which is checked when it is read."""
+    model = recipe.model
+    check_location(str(model.path or model.hub), local=model.path is not None)
+    if model.path is None:
+        return None
+    length = recipe.task.max_length
+    tokenizer = _number(model.path / "tokenizer_config.json", "model_max_length")
+    positions = _number(model.path / CONFIG, "max_position_embeddings")
+    check_length(str(model.path), length, tokenizer=length if tokenizer is None else tokenizer, positions=positions)
+    return model.path
+
+
+def _number(path: Path, key: str) -> int | None:
+    """Returns a whole number in a file that a model needn't have, nor need it be there."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8")).get(key)
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, AttributeError, RecursionError) as error:
+        raise ModelError(f"{path}: can't be read ({error})") from error
+    return value if type(value) is int else None
+
+
+def _split(recipe: Recipe, split: str, data: RawData, tokenizer: Tokenizer | None) -> SplitOutlook:
+    examples = data.examples[split]
+    texts, pairs = examples.texts, examples.pairs
+    used = min(len(texts), recipe.data.examples.get("train", len(texts))) if split == "train" else len(texts)
+    counts = dict.fromkeys(data.classes, 0)
+    for label in examples.labels:
+        counts[data.classes[label]] += 1
+    whole = texts if pairs is None else [f"{text} {pair}" for text, pair in zip(texts, pairs, strict=True)]
+    return SplitOutlook(
+        examples=len(texts),
+        used=used,
+        classes=counts,
+        characters=Lengths.of([len(text) for text in whole]),
+        words=Lengths.of([len(text.split()) for text in whole]),
+        tokens=None if tokenizer is None else _tokens(recipe, examples, tokenizer),
+    )
+
+
+def _tokens(recipe: Recipe, examples: LabelledTexts, tokenizer: Tokenizer) -> Tokens:
+    rows = range(0, len(examples.texts), -(-len(examples.texts) // MOST_TOKENIZED))
+    lengths = _lengths_of(examples, rows, tokenizer)
+    return Tokens(Lengths.of(lengths), len(lengths), sum(length > recipe.task.max_length for length in lengths))
+
+
+def _lengths_of(examples: LabelledTexts, rows: Any, tokenizer: Tokenizer) -> list[int]:
+    pairs = None if examples.pairs is None else [examples.pairs[row] for row in rows]
+    return token_lengths(tokenizer, [examples.texts[row] for row in rows], pairs)
+
+
+def _horizon(recipe: Recipe, data: DataOutlook) -> Horizon | None:
+    samples, tokens = data.splits["train"].used, 0
+    if _counts_tokens(recipe.to_dict()):
+        if data.tokenizer is None:
+            return None
+        tokens = _train_tokens(recipe, data.raw.examples["train"], samples, data.tokenizer)
+    updates = -(-samples // recipe.training.batch_size)
+    return plan_horizon(recipe, updates_per_epoch=updates, samples=samples, tokens=tokens)
+
+
+def _counts_tokens(value: Any) -> bool:
+    """Whether a duration in tokens is among the values of a recipe."""
+    if isinstance(value, dict):
+        return any(map(_counts_tokens, value.values()))
+    if isinstance(value, list):
+        return any(map(_counts_tokens, value))
+    return isinstance(value, str) and value.rstrip().endswith("tokens")
+
+
+def _train_tokens(recipe: Recipe, train: LabelledTexts, samples: int, tokenizer: Tokenizer) -> int:
+    """Returns the tokens of an epoch, each example cut to what the task keeps."""
+    rows = draw(len(train.texts), samples, seed=recipe.training.seed)
+    return sum(min(length, recipe.task.max_length) for length in _lengths_of(train, rows, tokenizer))
+
+
+def _found(run: Path, data: RawData) -> RunState:
+    if is_held(run):
+        return RunState("running")
+    if (run / RECORD).exists():
+        was = {split: identity.fingerprint for split, identity in read_record(run).identity.data.items()}
+        return RunState("recorded", changed=_changed(was, data))
+    checkpoint = newest_checkpoint(run, say=lambda line: None)
+    if checkpoint is not None:
+        return RunState("interrupted", checkpoint.step, _changed(read_identity(run)["data"], data))
+    return RunState("begun" if (run / RECIPE).exists() else "new")
+
+
+def _changed(was: Mapping[str, str], data: RawData) -> tuple[str, ...]:
+    return tuple(split for split, fingerprint in data.fingerprints.items() if was.get(split) != fingerprint)
