@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent
 SCRIPT = str(ROOT / "finetune" / "run.py")
 ALONE = (sys.executable, SCRIPT)
-TWO = (str(BIN / "torchrun"), "--nproc_per_node", "2", "--master_port", "29611", SCRIPT)
+TWO = (str(BIN / "torchrun"), "--standalone", "--nproc_per_node", "2", SCRIPT)
 STUDY = (str(BIN / "finetune"), "study")
 LAUNCHED = (str(BIN / "accelerate"), "launch", "--config_file", str(ROOT / "accelerate_configs/cpu.yaml"), SCRIPT)
 

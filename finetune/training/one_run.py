@@ -41,6 +41,7 @@ from finetune.training.clock import TrainingClock
 from finetune.training.cooldown import REQUEST
 from finetune.training.environment import effective_precision
 from finetune.training.failures import failure_of
+from finetune.training.heap import keep_freed_memory
 from finetune.training.history import History, Row
 from finetune.training.plan import Plan, show_plan
 from finetune.training.progress import RunProgress, say, show_results
@@ -71,6 +72,8 @@ class OneRun:
         until: int | None = None,
     ) -> None:
         recipe = plan.recipe
+        if plan.layout.device.type == "cpu":
+            keep_freed_memory()
         self.plan = plan
         self.start = start
         self.saved_at = start.step
