@@ -111,6 +111,19 @@ def test_a_process_that_dies_ends_the_run_soon_with_a_message_and_its_last_check
     assert_equal_runs(run, undisturbed(TWO))
 
 
+def test_a_worker_that_dies_ends_the_run_with_a_message_and_its_last_checkpoint(recipe, tmp_path):
+    path = recipe.parent / "with_workers.yaml"
+    path.write_text(f"base: {recipe.name}\ntraining: {{workers: 1}}\n", encoding="utf-8")
+    process = start(ALONE, path, tmp_path / "stopped", every="10")
+    wait_for_updates(tmp_path / "stopped", 30)
+    for worker in psutil.Process(process.pid).children():
+        worker.kill()
+    text, _ = process.communicate(timeout=60)
+    assert process.returncode == 1, text
+    assert "finetune: a worker that prepares batches died" in text
+    assert "training.workers=0 needs none\nThe same command runs from update" in text
+
+
 @pytest.fixture(scope="module")
 def study(recipe):
     """The path of a study of the recipe."""

@@ -3,7 +3,6 @@
 import io
 import math
 
-import psutil
 import pytest
 import torch
 
@@ -210,23 +209,3 @@ def test_memory_that_runs_out_in_an_evaluation_names_its_batch(train, monkeypatc
     monkeypatch.setattr(ScheduledTrainer, "prediction_step", prediction_step)
     with pytest.raises(RunError, match=r"in an evaluation of 32 examples at a time: set evaluation.batch_size to 16"):
         train(*BRIEF)
-
-
-@pytest.mark.slow
-def test_a_worker_that_dies_ends_the_run_with_a_message_and_its_last_checkpoint(train, monkeypatch):
-    original = ScheduledTrainer.training_step
-
-    def training_step(self, *args, **kwargs):
-        if self.state.global_step == 5:
-            for child in psutil.Process().children():
-                child.kill()
-        return original(self, *args, **kwargs)
-
-    monkeypatch.setattr(ScheduledTrainer, "training_step", training_step)
-    settings = ("training.duration=200", "checkpoints.every=3", "training.workers=1")
-    with pytest.raises(RunError, match=r"a worker that prepares batches died .* training.workers=0 needs none"):
-        train(*settings)
-    monkeypatch.undo()
-    out = io.StringIO()
-    train("training.duration=200", "checkpoints.every=3", out=out)
-    assert "after update 3" in out.getvalue()

@@ -158,7 +158,7 @@ def test_what_can_not_change_on_the_way_is_refused_whatever_the_policy(run_short
 def test_what_can_not_matter_may_change_on_the_way(run_short, interrupted):
     interrupted()
     out = io.StringIO()
-    run_short("checkpoints.every=7", "checkpoints.keep=3", "training.workers=1", "tracking=[tensorboard]", out=out)
+    run_short("checkpoints.every=7", "checkpoints.keep=3", "tracking=[tensorboard]", out=out)
     assert "after update 12" in out.getvalue()
 
 
