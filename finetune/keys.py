@@ -10,6 +10,7 @@ IMMATERIAL = (
     "output",
     "tracking",
     "checkpoints",
+    "training.cuda_graphs",
     "training.micro_batch_size",
     "training.on_out_of_memory",
     "training.workers",

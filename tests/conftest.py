@@ -14,6 +14,8 @@ from tests import tiny
 
 # Tests never reach the Hub; this must be set before huggingface_hub is imported.
 os.environ["HF_HUB_OFFLINE"] = "1"
+# Two runs are bit-equal on a CPU alone, so that is where all tests run but those of tests/test_gpu.py.
+os.environ["ACCELERATE_USE_CPU"] = "true"
 
 
 def pytest_collection_modifyitems(items):

@@ -84,7 +84,7 @@ def run(
     if is_study(recipe, overrides or []):
         if repeat or (resume, on_change) != ("auto", "refuse"):
             raise SettingError("--repeat, --resume, --on-change", "are for one run; a study goes on by itself")
-        study(recipe, overrides, workers=1, allow_plugins=allow_plugins, trust_remote_code=trust_remote_code)
+        study(recipe, overrides, workers="1", allow_plugins=allow_plugins, trust_remote_code=trust_remote_code)
         return
     loaded = load_recipe(recipe, overrides or [], allow_plugins=allow_plugins)
 
@@ -113,7 +113,13 @@ def study(
     overrides: Annotated[
         list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Settings in place of the recipe's.")
     ] = None,
-    workers: Annotated[int, typer.Option(help="How many runs at once, each with its share of the threads.")] = 1,
+    workers: Annotated[
+        str,
+        typer.Option(
+            metavar="N|auto",
+            help="How many runs at once, each with its share of the threads and GPUs; auto finds out by a few updates.",
+        ),
+    ] = "1",
     plan: Annotated[
         bool, typer.Option("--plan", help="Show which updates runs have in common, and make none.")
     ] = False,
@@ -130,7 +136,7 @@ def study(
 
     from rich.console import Console
 
-    from finetune.cli.studies import show_outcome
+    from finetune.cli.studies import number_of_workers, show_outcome
     from finetune.study import plan_study, run_study
     from finetune.training import leave_together
 
@@ -143,7 +149,7 @@ def study(
         loaded,
         source=recipe,
         console=console,
-        workers=workers,
+        workers=number_of_workers(workers),
         apart=apart,
         trust_remote_code=trust_remote_code,
     )

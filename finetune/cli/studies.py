@@ -4,14 +4,26 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Mapping
+from typing import Literal
 
 from rich.console import Console
 
+from finetune.errors import SettingError
 from finetune.evaluation.analysis import analyse
 from finetune.evaluation.runs import read_runs
 from finetune.evaluation.terminal import print_analyses
 from finetune.study import Outcome
 from finetune.training.progress import say, say_table
+
+
+def number_of_workers(text: str) -> int | Literal["auto"]:
+    """Returns what --workers was given; raises SettingError where it is neither a whole number nor auto."""
+    if text == "auto":
+        return "auto"
+    try:
+        return int(text)
+    except ValueError as error:
+        raise SettingError("workers", f'"{text}" is neither a whole number nor auto') from error
 
 
 def show_outcome(outcome: Outcome, console: Console) -> None:

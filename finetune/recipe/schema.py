@@ -49,6 +49,8 @@ def _check_interval(value: DurationLike) -> DurationLike:
     return value
 
 
+OnRequest = Annotated[bool | None, AfterValidator(lambda value: value or None)]
+"""A setting that is off, which leaves recipes the runs that they had before there was one, unless it is true."""
 RunLength = Annotated[DurationLike, AfterValidator(_check_run_length)]
 Interval = Annotated[DurationLike, AfterValidator(_check_interval)]
 
@@ -132,6 +134,7 @@ class TrainingSettings(Block):
     leaves the update out, and the schedule where it is, for which a GPU is waited for in every update; "continue" goes
     on regardless, and the run counts as diverged if its last loss isn't finite either.
     `on_out_of_memory`: "halve" cuts micro-batches in half from there on, the batch of an update staying as it is.
+    `compile`: compiles the model's blocks; `cuda_graphs`: has a GPU replay its passes without waiting for Python.
     """
 
     duration: RunLength = "3ep"
@@ -143,6 +146,8 @@ class TrainingSettings(Block):
     workers: Annotated[int, Field(ge=0, le=256)] = 0
     on_non_finite: Literal["stop", "skip", "continue"] = "stop"
     on_out_of_memory: Literal["stop", "halve"] = "stop"
+    compile: OnRequest = None
+    cuda_graphs: OnRequest = None
 
     @model_validator(mode="after")
     def _consistent(self) -> TrainingSettings:

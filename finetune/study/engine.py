@@ -13,11 +13,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 from rich.console import Console
 
 from finetune.errors import DeviceError, RunStopped, SettingError
 from finetune.recipe import Study, for_tuning
+from finetune.study.calibration import calibrate
 from finetune.study.courses import plan_trunks, unrecorded
 from finetune.study.groves import TRUNKS, Grove, each_alone, perform_grove, plan_groves
 from finetune.study.jobs import Done, final_jobs, tuning_jobs
@@ -29,6 +31,7 @@ from finetune.training import check_trackers, is_main_process
 from finetune.training.layout import layout_of
 from finetune.training.material import Library
 from finetune.training.plan import lay_out_updates
+from finetune.training.progress import say
 from finetune.training.stopping import StopRequest
 
 HEARD_WITHIN = 0.5  # seconds until workers are told of a signal to the process that began them
@@ -53,7 +56,7 @@ def run_study(
     *,
     source: Path,
     console: Console,
-    workers: int = 1,
+    workers: int | Literal["auto"] = 1,
     apart: bool = False,
     trust_remote_code: bool = False,
 ) -> Outcome:
@@ -76,6 +79,9 @@ def run_study(
         lay_out_updates(setting.recipe, layout=layout, library=library)
         if study.block.tuning:
             library.material(for_tuning(setting.recipe))
+    if workers == "auto":
+        workers, why = calibrate(study.settings[0].recipe, runs=study.count, library=library)
+        say(console, f"{workers} runs at once: {why}")
     progress = StudyProgress(study, console, workers=workers)
     make = partial(perform_grove, source=source, keep_model=study.block.keep_models)
     plan = each_alone if apart else partial(plan_groves, library=library, workers=workers)
@@ -125,10 +131,10 @@ def _write(
         write_ledger(study, source=source, choices=choices, peaks=peaks, failed=failed)
 
 
-def _check_workers(workers: int) -> None:
-    if workers < 1:
-        raise SettingError("workers", f"{workers} must be 1 or more")
-    if workers > 1 and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+def _check_workers(workers: int | Literal["auto"]) -> None:
+    if workers != "auto" and workers < 1:
+        raise SettingError("workers", f"{workers} must be 1 or more, or auto")
+    if workers != 1 and int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise DeviceError("workers: a launcher's processes share each run, so give no workers beside them")
 
 

@@ -65,10 +65,22 @@ def _device() -> torch.device:
 
     if not parse_flag_from_env("ACCELERATE_USE_CPU"):
         if torch.cuda.is_available():
-            return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+            return _gpu(int(os.environ.get("LOCAL_RANK", "0")), torch.cuda.device_count())
         if torch.backends.mps.is_available():
             return torch.device("mps")
     return torch.device("cpu")
+
+
+def _gpu(number: int, count: int) -> torch.device:
+    """Returns the GPU of the process of this number on its machine; raises DeviceError where there are fewer."""
+    import torch
+
+    if number >= count:
+        raise DeviceError(
+            f"{number + 1} processes or more were launched on a machine where {count} GPU{'s' * (count > 1)} can be "
+            f"seen, and each needs one of its own: launch {count}, or set ACCELERATE_USE_CPU=true to use none"
+        )
+    return torch.device("cuda", number)
 
 
 def layout_of(recipe: Recipe) -> Layout:

@@ -40,6 +40,7 @@ from finetune.training.checkpoints import (
 from finetune.training.clock import TrainingClock
 from finetune.training.cooldown import REQUEST
 from finetune.training.environment import effective_precision
+from finetune.training.execution import prepare_execution
 from finetune.training.failures import failure_of
 from finetune.training.heap import keep_freed_memory
 from finetune.training.history import History, Row
@@ -74,6 +75,7 @@ class OneRun:
         recipe = plan.recipe
         if plan.layout.device.type == "cpu":
             keep_freed_memory()
+        prepare_execution(plan.loaded.model, recipe)
         self.plan = plan
         self.start = start
         self.saved_at = start.step

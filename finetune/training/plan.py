@@ -13,6 +13,7 @@ from rich.console import Console
 from finetune.errors import listed
 from finetune.evaluation.record import ModelIdentity
 from finetune.training.batches import LengthGroupedBatches
+from finetune.training.execution import check_execution
 from finetune.training.layout import Horizon, Layout, layout_of, plan_horizon
 from finetune.training.material import Library, Material, describe_source, training_examples
 from finetune.training.outlook import in_words
@@ -67,6 +68,7 @@ def make_plan(recipe: Recipe, *, run: Path, layout: Layout, library: Library) ->
     Raises FinetuneError for whatever can't be had.
     """
     precision = resolve_precision(recipe.training.precision, layout.device)
+    check_execution(recipe, layout)
     train, batches, horizon = lay_out_updates(recipe, layout=layout, library=library)
     material = library.material(recipe)
     loaded = library.model(recipe)

@@ -134,6 +134,23 @@ class ScheduledTrainer(ScheduleMixin, Trainer):
             pin_memory=self.args.device.type == "cuda",
         )
 
+    def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: torch.device) -> Any:
+        """Trainer's own; the number of examples stays on the CPU where no process has to add it to its own.
+
+        To copy it would be to wait until a GPU has done all that it was given before.
+        """
+        place = torch.device("cpu") if self.args.world_size == 1 else device
+        return super().get_batch_samples(epoch_iterator, num_batches, place)
+
+    def _prepare_input(self, data: Any) -> Any:
+        if isinstance(data, torch.Tensor) and data.is_pinned():
+            return data.to(self.args.device, non_blocking=True)
+        return super()._prepare_input(data)
+
+    def floating_point_ops(self, inputs: dict[str, Any]) -> int:
+        """Returns 0: nobody reads Trainer's count, for which it walks through all parameters in every update."""
+        return 0
+
     def describe_run(self, total_steps: int) -> Run:
         """Returns the lengths that were planned, tokens included."""
         return replace(self._lengths, total_steps=total_steps)

@@ -28,8 +28,8 @@ from unittest.mock import patch
 
 import torch
 from accelerate import Accelerator
+from models import RECIPE, save_bert_base
 from rich.console import Console
-from transformers import BertConfig, BertModel
 
 from finetune.evaluation.record import read_history
 from finetune.recipe import load_recipe
@@ -38,8 +38,6 @@ from finetune.training.environment import describe_processor
 from finetune.training.history import HEARD_WITHIN, READ_EVERY
 from finetune.training.stopping import StopRequest
 
-RECIPE = Path(__file__).resolve().parents[2] / "recipes" / "minilm_reviews.yaml"
-TOKENIZER = RECIPE.parents[1] / "assets" / "all-MiniLM-L6-v2"
 WARMUP_UPDATES = 4
 TARGETS = {"ours to flushed": 1.10, "asking to an update": 0.001}
 
@@ -184,13 +182,6 @@ def measure_run(model: Path | None, *, updates: int, rounds: int) -> tuple[dict[
         rows = [row for row in read_history(run_directory(recipe, source=RECIPE)) if "rates" in row]
     seconds = [row["seconds"] for row in rows[min(WARMUP_UPDATES, updates - 2) :]]
     return writing.result(), statistics.median(after - before for before, after in itertools.pairwise(seconds))
-
-
-def save_bert_base(folder: Path) -> Path:
-    """Saves a BERT-base of random weights with the tokenizer of MiniLM, which is BERT's."""
-    shutil.copytree(TOKENIZER, folder, ignore=shutil.ignore_patterns("model.safetensors", "config.json"))
-    BertModel(BertConfig()).save_pretrained(folder)
-    return folder
 
 
 def microseconds(function: Callable[[], Any], number: int) -> float:

@@ -39,7 +39,7 @@ def train(model: torch.nn.Module, recipe: Recipe, library: Library, *, updates: 
     optimizer = torch.optim.AdamW(model.parameters(), lr=recipe.optimizer.learning_rate, fused=True)
     model.train()
     for made, batch in zip(range(1, updates + 1), _endlessly(loader), strict=False):
-        inputs = {name: tensor.to(where) for name, tensor in batch.items()}
+        inputs = {name: tensor.to(where, non_blocking=True) for name, tensor in batch.items()}
         with autocast(recipe):
             loss = model(**inputs).loss
         loss.backward()

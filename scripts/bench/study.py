@@ -27,6 +27,7 @@ from unittest.mock import patch
 import psutil
 import torch
 from hand_written import accuracy, device, train
+from models import RECIPE
 from rich.console import Console
 
 from finetune.evaluation.runs import read_runs
@@ -38,7 +39,6 @@ from finetune.training.material import Library
 from finetune.training.plan import lay_out_updates
 from finetune.training.trainer import ScheduledTrainer
 
-RECIPE = Path(__file__).resolve().parents[2] / "recipes" / "minilm_reviews.yaml"
 SCHEDULES: tuple[dict[str, Any], ...] = (
     {"name": "cosine"},
     {"name": "linear"},
