@@ -211,3 +211,8 @@ def show(rows):
 def to_json(rows):
     """Returns the table as JSON."""
     return json.dumps({name: vars(each) for name, each in rows.items()}, indent=2) + "\n"
+
+
+def from_json(text):
+    """Returns the table that `to_json` wrote."""
+    return {name: Faults(**counts) for name, counts in json.loads(text).items()}

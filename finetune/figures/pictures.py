@@ -8,6 +8,7 @@ import math
 import os
 import textwrap
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -175,7 +176,8 @@ def save(chart: altair.TopLevelMixin, path: Path) -> None:
         temporary.write_bytes(content)
         temporary.replace(path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
         raise SettingError("output", f"{path} can't be written: {error.strerror or error}") from error
 
 

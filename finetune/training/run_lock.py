@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
@@ -30,8 +30,10 @@ def held(run: Path) -> Iterator[None]:
         yield
     finally:
         if file is not None:
-            (run / LOCK).unlink(missing_ok=True)  # while it is locked, so that no other is in between
-            file.close()
+            with suppress(OSError):  # where the disk is gone, that is told already
+                (run / LOCK).unlink(missing_ok=True)  # while it is locked, so that no other is in between
+            with suppress(OSError):
+                file.close()
 
 
 def is_held(run: Path) -> bool:

@@ -18,6 +18,15 @@ def test_a_directory_is_free_again_afterwards(tmp_path):
         assert list(tmp_path.iterdir()) == []
 
 
+def test_a_disk_that_is_gone_hides_no_error(tmp_path, monkeypatch):
+    def gone(self, missing_ok=False):
+        raise OSError(5, "Input/output error")
+
+    with pytest.raises(RecordError, match="what was told"), held(tmp_path):
+        monkeypatch.setattr("pathlib.Path.unlink", gone)
+        raise RecordError("what was told")
+
+
 def test_a_second_run_is_refused_and_told_of_the_first(tmp_path):
     with held(tmp_path):
         with pytest.raises(RecordError, match=rf"process {os.getpid()} on .* is at work in it"), held(tmp_path):
