@@ -134,7 +134,8 @@ class TrainingSettings(Block):
     leaves the update out, and the schedule where it is, for which a GPU is waited for in every update; "continue" goes
     on regardless, and the run counts as diverged if its last loss isn't finite either.
     `on_out_of_memory`: "halve" cuts micro-batches in half from there on, the batch of an update staying as it is.
-    `compile`: compiles the model's blocks; `cuda_graphs`: has a GPU replay its passes without waiting for Python.
+    `compile`: compiles the model's blocks; `cuda_graphs`: has a GPU replay its passes without waiting for Python;
+    `fast_dropout`: has a CPU draw the masks of dropout many at a time, other ones than it would draw.
     """
 
     duration: RunLength = "3ep"
@@ -148,6 +149,7 @@ class TrainingSettings(Block):
     on_out_of_memory: Literal["stop", "halve"] = "stop"
     compile: OnRequest = None
     cuda_graphs: OnRequest = None
+    fast_dropout: OnRequest = None
 
     @model_validator(mode="after")
     def _consistent(self) -> TrainingSettings:

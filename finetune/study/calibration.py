@@ -112,6 +112,5 @@ def busy_seconds(work: Callable[[], object]) -> float:
 
     with profile(activities=[ProfilerActivity.CUDA]) as profiled:
         work()
-    return (
-        sum(event.self_device_time_total for event in profiled.key_averages() if event.device_type.name == "CUDA") / 1e6
-    )
+    kernels = (event for event in profiled.key_averages() if event.device_type.name == "CUDA")
+    return float(sum(kernel.self_device_time_total for kernel in kernels)) / 1e6

@@ -15,17 +15,23 @@ if TYPE_CHECKING:
 
 def check_execution(recipe: Recipe, layout: Layout) -> None:
     """Raises DeviceError where the recipe asks for what can't be had on this machine, or not together."""
-    training = recipe.training
-    if not training.cuda_graphs:
-        return
+    training, device = recipe.training, layout.device.type
+    if training.fast_dropout and device != "cpu":
+        raise DeviceError(f"training.fast_dropout: is for CPUs, and this run is on {device}: leave it out")
+    if training.cuda_graphs:
+        _check_graphs(recipe, layout)
+
+
+def _check_graphs(recipe: Recipe, layout: Layout) -> None:
+    device, processes = layout.device.type, layout.processes
     for fails, why in (
-        (
-            layout.device.type != "cuda",
-            f"needs an NVIDIA GPU, and this run is on {layout.device.type}: leave it out",
-        ),
-        (layout.processes > 1, f"is for one process, and there are {layout.processes}: launch one, or leave it out"),
+        (device != "cuda", f"needs an NVIDIA GPU, and this run is on {device}: leave it out"),
+        (processes > 1, f"is for one process, and there are {processes}: launch one, or leave it out"),
         (layout.accumulation > 1, "can't add up the gradients of micro-batches: leave out micro_batch_size, or this"),
-        (training.on_out_of_memory == "halve", "can't be had with on_out_of_memory: halve; leave out one of them"),
+        (
+            recipe.training.on_out_of_memory == "halve",
+            "can't be had with on_out_of_memory: halve; leave out one of them",
+        ),
     ):
         if fails:
             raise DeviceError(f"training.cuda_graphs: {why}")
@@ -34,6 +40,10 @@ def check_execution(recipe: Recipe, layout: Layout) -> None:
 def prepare_execution(model: torch.nn.Module, recipe: Recipe) -> None:
     """Has `model`, before it is wrapped or moved, executed as the recipe asks for."""
     training = recipe.training
+    if training.fast_dropout:
+        from finetune.training.dropout import use_fast_dropout
+
+        use_fast_dropout(model)
     if training.compile:
         from finetune.training.compiling import compile_blocks
 
