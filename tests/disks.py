@@ -100,7 +100,9 @@ class Disturbed:
             return
         self.faults.injected += 1
         try:
-            assert self.process.returncode in (0, -signal.SIGKILL) or self._ended_in_words(), self.text
+            assert self.process.returncode in (0, -signal.SIGKILL) or self._ended_in_words(), (
+                f"exit code {self.process.returncode}: {self.text}"
+            )
             run, text = finish(self.command, self.recipe, self.disk / "runs", every=EVERY)
             assert "passed over" not in text, text
             assert_equal_runs(run, self.undisturbed)

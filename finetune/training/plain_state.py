@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load, save_file
 
 
 def write_state(folder: Path, name: str, state: Any) -> None:
@@ -24,8 +24,16 @@ def write_state(folder: Path, name: str, state: Any) -> None:
 
 def read_state(folder: Path, name: str) -> Any:
     """Returns what `write_state` was given; tensors are on the CPU."""
-    tensors = load_file(folder / f"{name}.safetensors")
+    tensors = read_tensors(folder / f"{name}.safetensors")
     return _rebuilt(json.loads((folder / f"{name}.json").read_text(encoding="utf-8")), tensors)
+
+
+def read_tensors(path: Path) -> dict[str, torch.Tensor]:
+    """Returns the tensors of a safetensors file, on the CPU.
+
+    They are read, not mapped into memory: a disk that fails is then an OSError, and doesn't kill the process.
+    """
+    return load(path.read_bytes())
 
 
 def _plain(value: Any, tensors: dict[str, torch.Tensor]) -> Any:

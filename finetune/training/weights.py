@@ -7,6 +7,8 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from safetensors import SafetensorError
+
 from finetune.errors import RecordError
 from finetune.tasks.pretrained import quiet_transformers
 from finetune.training.whole_folders import MANIFEST, flush, replace_folder
@@ -32,11 +34,14 @@ def save_model(trainer: ScheduledTrainer, folder: Path) -> None:
 
 def load_weights(trainer: ScheduledTrainer, folder: Path) -> None:
     """Puts the weights in `folder` into the trainer's model; raises RecordError where they don't fit."""
-    from safetensors.torch import load_file
+    from finetune.training.plain_state import read_tensors
 
     model = trainer.accelerator.unwrap_model(trainer.model)
     files = [path for path in sorted(folder.glob("*.safetensors")) if path.name.startswith("model")]
-    state = {name: tensor for path in files for name, tensor in load_file(path).items()}
+    try:
+        state = {name: tensor for path in files for name, tensor in read_tensors(path).items()}
+    except (OSError, SafetensorError) as error:
+        raise RecordError(f"{folder}: can't be read: {error}") from error
     missing, unexpected = model.load_state_dict(state, strict=False)
     tied = set(getattr(model, "all_tied_weights_keys", None) or {})
     if unexpected or set(missing) - tied:
