@@ -97,7 +97,7 @@ TOKENS = (
     *"10% 100% 101% -5% 10%% 3ep 0ep 1e5ep ep % 64k 2M 5k\u00a0tokens 99999999999999999999999999 - - : , # ' \" ? @ ` & * ! | >".split(
         " "
     ),
-    *"name schedule optimizer task data hub files train test validation path base study grid tuning seeds factors".split(),
+    *"name schedule optimizer task data hub files train test validation path base study grid tuning seeds factors halving".split(),
     *"plugins groups parameters evaluation every training duration warmup cosine step wsd phases piecewise product".split(),
     *"plateau adamw sgd accuracy f1_macro org/name ../org a/b CON . .. ../../x ~root ~nobody-such /etc/passwd /dev/zero".split(),
     *"https://user:password@host/x recipe.yaml recipe.yaml/x evil.py {{7*7}} <script> [red] [] {} [[]] [null] []x".split(),
@@ -150,7 +150,7 @@ SNIPPETS = (
     "schedule: {name: wsd, cooldown: 30%, warmup: 2ep, floor: 0.1, shape: sqrt}\n",
     "groups: {encoder: {parameters: bert, learning_rate: 1e-5, schedule: {floor: 0.1}}, head: {parameters: classifier}}\n",
     "checkpoints: {every: 0.5ep, keep: 2}\ntracking: [tensorboard]\nplugins: [mine.py]\noutput: elsewhere\n",
-    "study: {grid: {schedule: [cosine, linear], training: {seed: [0, 1]}}, tuning: {factors: [0.5, 1], seeds: [9]}}\n",
+    "study: {grid: {schedule: [cosine, linear], training: {seed: [0, 1]}}, tuning: {factors: [0.5, 1, 2], seeds: [9], halving: 4}}\n",
     "study: {grid: {optimizer: [sgd, {name: adamw, learning_rate: 1e-4}], schedule.warmup: [0, 5%]}, equal_area: true}\n",
     "data: {hub: imdb, revision: main, examples: {train: 10}}\nmodel: bert\n",
     "trust_remote_code: true\nplugins: [evil.py, ./evil.py, /dev/zero, ../evil.py]\n",

@@ -33,6 +33,9 @@ study:
   tuning: {factors: [0.3, 1], seeds: [7]}
 """
 
+QUARTERS = {7: 2, 14: 4, 13: 4, 26: 7}
+"""Updates of the study's settings, and of a quarter of them."""
+
 
 @pytest.fixture
 def check(small_recipe, capsys, monkeypatch):
@@ -332,6 +335,18 @@ def test_a_study_is_counted(checked, study):
         "training.duration": "1ep",
         "data.examples.train": 100,
     }
+
+
+def test_a_halved_study_is_counted_by_its_rungs(check, checked, study):
+    override = "study.tuning={factors: [0.1, 0.3, 1, 3], seeds: [7, 8], halving: 4}"
+    # 4 peaks for a quarter and 2 in full, on 2 seeds, beside the 3 of the comparison; 1.75 updates are 2, and so on.
+    found = checked(override, recipe=study)
+    assert found["runs"] == 8 * (3 + 2 * (4 + 2))
+    assert found["updates"] == 2 * sum(3 * full + 8 * part + 4 * full for full, part in QUARTERS.items())
+    _, out, _ = check(override, recipe=study)
+    assert ["halving", "4 peaks for 1/4 of the duration, 2 peaks in full"] in [
+        line.split(maxsplit=1) for line in out.splitlines()
+    ]
 
 
 def test_a_study_in_words(check, study):

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from finetune.evaluation.comparison import brief
 from finetune.figures import Curve, print_curves
-from finetune.recipe import PEAK, SEED, is_study, load_recipe, load_study
+from finetune.recipe import PEAK, SEED, Rung, is_study, load_recipe, load_study
 from finetune.training.material import describe_source
 from finetune.training.outlook import Lengths, Outlook, RunState, SplitOutlook, StudyOutlook, in_words
 from finetune.training.preview import preview_run, preview_study
@@ -179,10 +179,16 @@ def _of_study(outlook: StudyOutlook) -> Iterator[tuple[str, str]]:
         factors = ", ".join(f"{factor:g}" for factor in study.block.tuning.factors)
         seeds = _seeds(study.block.tuning.seeds, "other ")
         yield "peaks", f"the best on validation of {factors} times the setting's own, tried first on {seeds}"
+        if study.block.tuning.halving:
+            yield "halving", ", ".join(f"{rung.peaks} peaks {_length(rung)}" for rung in study.rungs)
     if study.block.equal_area:
         yield "peaks", "such that the rates of all schedules add up to the same"
     yield "updates", UNKNOWN if outlook.updates is None else f"{outlook.updates:,} in all runs together"
     yield "output", f"{outlook.directory}: {outlook.recorded:,} runs recorded there"
+
+
+def _length(rung: Rung) -> str:
+    return "in full" if rung.is_last else f"for {rung.share} of the duration"
 
 
 def _seeds(seeds: Sequence[int], kind: str = "") -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Literal
 
 from rich.console import Console
@@ -13,6 +14,7 @@ from finetune.evaluation.analysis import analyse
 from finetune.evaluation.runs import read_runs
 from finetune.evaluation.terminal import print_analyses
 from finetune.study import Outcome
+from finetune.study.peaks import Choice, Scores
 from finetune.training.progress import say, say_table
 
 
@@ -33,7 +35,10 @@ def show_outcome(outcome: Outcome, console: Console) -> None:
         say_table(
             console,
             [
-                (choice.setting, f"{choice.peak:.3g}{_edge(choice.is_at_edge)} of {_scores(choice.tried)}")
+                (
+                    choice.setting,
+                    f"{choice.peak:.3g}{_edge(choice.is_at_edge)} of {_scores(choice.tried)}{_left_out(choice)}",
+                )
                 for choice in outcome.choices.values()
             ],
         )
@@ -49,10 +54,22 @@ def _edge(is_at_edge: bool) -> str:  # noqa: FBT001 - a private word
     return " (at the edge: a better one may lie beyond)" if is_at_edge else ""
 
 
-def _scores(tried: Mapping[float, Mapping[int, float | None]]) -> str:
+def _left_out(choice: Choice) -> str:
+    """Returns what shorter runs left out, rung by rung."""
+    return "".join(
+        f"; after {tried.total_steps or '?'} updates without {_scores(_without(tried.scores, longer.scores))}"
+        for tried, longer in pairwise(choice.rungs)
+    )
+
+
+def _without(scores: Mapping[float, Scores], left: Mapping[float, Scores]) -> dict[float, Scores]:
+    return {peak: each for peak, each in scores.items() if peak not in left}
+
+
+def _scores(tried: Mapping[float, Scores]) -> str:
     return ", ".join(f"{peak:.3g}: {_mean(scores)}" for peak, scores in tried.items())
 
 
-def _mean(scores: Mapping[int, float | None]) -> str:
+def _mean(scores: Scores) -> str:
     there = [score for score in scores.values() if score is not None]
     return f"{statistics.fmean(there):.4f}" if len(there) == len(scores) else "diverged"

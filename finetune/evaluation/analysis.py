@@ -118,7 +118,7 @@ def _cautions_of_tuning(comparison: Comparison, tried: Mapping[str, Sequence[Pea
         for row in comparison.rows
         if len({point.peak for point in tried[row.name]}) > 1 and row.records[0].study and row.records[0].study.tuned
     }
-    at_edge = [name for name, points in tuned.items() if any(point.chosen for point in (points[0], points[-1]))]
+    at_edge = [name for name, points in tuned.items() if any(point.chosen and point.at_edge for point in points)]
     if at_edge:
         yield f"Of the peak rates tried, the one at the edge was best; a better may lie beyond: {'; '.join(at_edge)}."
     if any(len({point.seed for point in points}) == 1 for points in tuned.values()):

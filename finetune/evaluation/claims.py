@@ -178,13 +178,19 @@ def _area(points: Sequence[EvaluationPoint], metric: str) -> float | None:
 
 @dataclass(frozen=True)
 class PeakPoint:
-    """The best validation score of one run at one peak rate; None: it diverged. `chosen`: the final runs have it."""
+    """The best validation score of one run of full length at one peak rate; None: it diverged.
+
+    `chosen`: the final runs have the peak; `of`: how many were tried, also those that shorter runs ruled out;
+    `at_edge`: whether it is the lowest or the highest of these.
+    """
 
     row: str
     peak: float
     seed: int
     score: float | None
     chosen: bool
+    of: int
+    at_edge: bool
 
 
 def peak_points(row: Row, comparison: Comparison) -> list[PeakPoint]:
@@ -196,16 +202,22 @@ def peak_points(row: Row, comparison: Comparison) -> list[PeakPoint]:
     tried = [run.record for run in comparison.tuning if _is_tuning_of(run.record, row)]
     if not tried:
         tried = [record for other in comparison.rows if _differs_in_peak_alone(row, other) for record in other.records]
-    points = [
-        PeakPoint(
-            row.name,
-            _peak(record),
-            record.identity.seed,
-            _best(record, comparison.metric) if record.results else None,
-            _peak(record) in chosen,
+    among = {_peak(record) for record in tried}
+    points = []
+    for record in tried:
+        rung = record.study.rung if record.study else None
+        peak, peaks = (_peak(record), among) if rung is None else (_look_up(record.recipe, PEAK), {*rung.peaks})
+        points.append(
+            PeakPoint(
+                row.name,
+                _peak(record),
+                record.identity.seed,
+                _best(record, comparison.metric) if record.results else None,
+                chosen=_peak(record) in chosen,
+                of=len(peaks),
+                at_edge=peak in (min(peaks), max(peaks)),
+            )
         )
-        for record in tried
-    ]
     return sorted(points, key=lambda point: (point.peak, point.seed))
 
 
@@ -216,6 +228,8 @@ def _peak(record: RunRecord) -> float:
 def _is_tuning_of(record: RunRecord, row: Row) -> bool:
     final = row.records[0]
     if record.schedule.settings != final.schedule.settings or record.study is None or final.study is None:
+        return False
+    if record.study.rung is not None and not record.study.rung.is_last:
         return False
     keys = [key for key in row.others if key not in record.study.tuned]
     return record.study.name == final.study.name and all(
@@ -252,4 +266,8 @@ def _spread_over_peaks(row: Row, comparison: Comparison) -> Measured:
     whole = [max(scores) - min(scores) for scores in by_seed.values() if len(scores) == len(peaks)]
     if not whole:
         return Measured(None, 0, f"{lost} of {len(points)} runs diverged" if lost else "no seed has every peak rate")
-    return of(whole, f"over {len(peaks)} peak rates" + (f"; {lost} of {len(points)} runs diverged" if lost else ""))
+    tried = max(point.of for point in points)
+    note = f"over {len(peaks)} peak rates"
+    if tried > len(peaks):
+        note = f"over the {len(peaks)} of {tried} peak rates that successive halving left"
+    return of(whole, note + (f"; {lost} of {len(points)} runs diverged" if lost else ""))

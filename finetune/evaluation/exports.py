@@ -84,6 +84,8 @@ def _describe(run: RecordedRun, comparison: Comparison, row: Row | None) -> dict
         "hardware": record.environment.hardware,
         "precision": record.environment.precision,
     }
+    if record.study and record.study.rung:
+        described["rung"] = record.study.rung.number
     if record.results:
         described["best_step"] = record.results.best.step
         for split, result in record.results.splits.items():

@@ -16,7 +16,14 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+)
 
 from finetune.errors import RecordError, listed
 
@@ -168,13 +175,30 @@ class Results(_Part):
     last: Evaluated
 
 
+class RungPart(_Part):
+    """Where a run stands in a successive halving: on rung `number` of `of`, the last of which is of full duration.
+
+    `peaks`: the peak rates that were tried on the first, the recipe's own groups apart.
+    """
+
+    number: Count
+    of: Count
+    peaks: list[float]
+
+    @property
+    def is_last(self) -> bool:
+        """Whether the run is of full duration, and can stand beside those that are compared."""
+        return self.number == self.of
+
+
 class StudyPart(_Part):
     """What a run was for, in the study `name`, as declared before it was made.
 
     `keys`: the dotted keys of the recipe that the study varies, in the order of its grid; `tuned`: those chosen for
     each setting rather than compared, such as the peak rate; `role`: tuning runs chose them, final ones are compared.
     `reference`: the schedule that the others are compared with, null for each with each. `equivalence`: the least
-    difference that matters, in units of the metric; `target`: the score that convergence is timed to.
+    difference that matters, in units of the metric; `target`: the score that convergence is timed to. `rung`: of a
+    tuning run, where peaks are chosen by successive halving.
     """
 
     name: str
@@ -184,6 +208,13 @@ class StudyPart(_Part):
     reference: str | None = None
     equivalence: Number | None = None
     target: Number | None = None
+    rung: RungPart | None = None
+
+    @model_serializer(mode="wrap")
+    def _without_what_is_left_out(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leaves `rung` out where there is none, so that versions before it read such records too."""
+        plain: dict[str, Any] = serialize(self)
+        return {key: value for key, value in plain.items() if key != "rung" or value is not None}
 
 
 class RunRecord(_Part):

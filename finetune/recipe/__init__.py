@@ -1,6 +1,7 @@
 """Recipes: strict YAML in, a frozen Recipe out."""
 
 from finetune.recipe.loading import is_study, load_recipe, load_study, read_settings
+from finetune.recipe.rungs import Rung, problems_on
 from finetune.recipe.schema import FileData, HubData, Recipe
 from finetune.recipe.specs import read_schedule
 from finetune.recipe.study import PEAK, SEED, Setting, Study, for_tuning, with_peak, with_seed
@@ -11,12 +12,14 @@ __all__ = [
     "FileData",
     "HubData",
     "Recipe",
+    "Rung",
     "Setting",
     "Study",
     "for_tuning",
     "is_study",
     "load_recipe",
     "load_study",
+    "problems_on",
     "read_schedule",
     "read_settings",
     "with_peak",

@@ -12,14 +12,15 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from finetune.errors import RecipeError, did_you_mean
+from finetune.errors import RecipeError, SettingError, did_you_mean
 from finetune.keys import flatten
 from finetune.recipe.merging import NAMED, expanded, merged, named, normalized
 from finetune.recipe.nodes import Node, Place, Problem, parse
 from finetune.recipe.plugins import run_plugins
 from finetune.recipe.problems import report, translate
+from finetune.recipe.rungs import problems_on
 from finetune.recipe.schema import Recipe
-from finetune.recipe.study import MOST_RUNS, SEED, Setting, Study, StudyBlock
+from finetune.recipe.study import MOST_RUNS, SEED, Setting, Study, StudyBlock, for_tuning
 
 MOST_BYTES = 256 * 1024
 MOST_BASES = 20
@@ -120,8 +121,7 @@ def _read_study(root: Node, node: Node, problems: Sequence[Problem]) -> tuple[St
         if type(seed) is not int or not 0 <= seed < 2**32:
             rule = f"{seed!r} is not a seed, a whole number from 0 to 2³² − 1"
             return None, [Problem(node.place, f"study.grid.{SEED}", rule)]
-    tries = len(block.tuning.factors) * len(block.tuning.seeds) if block.tuning else 0
-    count = math.prod(map(len, grid.values())) * (len(seeds) + tries)
+    count = math.prod(map(len, grid.values())) * (len(seeds) + (block.tuning.runs if block.tuning else 0))
     if count > MOST_RUNS:
         rule = f"makes {count:,} runs, more than {MOST_RUNS:,}; vary less, or cut it into several studies"
         return None, [Problem(node.place, "study.grid", rule)]
@@ -159,13 +159,37 @@ def _checked(study: Study, node: Node) -> tuple[Study | None, list[Problem]]:
         choices = ", ".join(sorted(names))
         wrong = f"{study.block.reference} is none of the schedules, {choices}"
         return None, [Problem(node.place, "study.reference", wrong)]
-    first: dict[str, Setting] = {}
-    for setting in study.settings:
-        twin = first.setdefault(json.dumps(setting.recipe.to_dict(), sort_keys=True), setting)
-        if twin is not setting:
-            wrong = f"{_in_words(twin.values)} and {_in_words(setting.values)} make the same run; keep one"
-            return None, [Problem(node.place, "study.grid", wrong)]
+    twins = _twins(study.settings, [setting.recipe for setting in study.settings])
+    if twins:
+        return None, [Problem(node.place, "study.grid", f"{twins} make the same run; keep one")]
+    problem = _unfit_for_halving(study)
+    if problem is not None:
+        place = node.nearest(("tuning", "halving")).place
+        return None, [Problem(place, problem.field, problem.problem)]
     return study, []
+
+
+def _twins(settings: Sequence[Setting], recipes: Sequence[Recipe]) -> str:
+    """Returns the values of the first two settings whose recipes are the same; "" where there are none."""
+    first: dict[str, Setting] = {}
+    for setting, recipe in zip(settings, recipes, strict=True):
+        twin = first.setdefault(json.dumps(recipe.to_dict(), sort_keys=True), setting)
+        if twin is not setting:
+            return f"{_in_words(twin.values)} and {_in_words(setting.values)}"
+    return ""
+
+
+def _unfit_for_halving(study: Study) -> SettingError | None:
+    """Returns what of a setting can't be rescaled to a shorter rung, or which two are the same run once they are."""
+    for rung in study.rungs[:-1]:
+        try:
+            twins = _twins(study.settings, [for_tuning(setting.recipe, rung) for setting in study.settings])
+            with problems_on(rung):
+                if twins:
+                    raise SettingError("", f"{twins} would be the same run; give their durations as shares of the run")
+        except SettingError as error:
+            return error
+    return None
 
 
 def _in_words(values: Mapping[str, Any]) -> str:

@@ -7,10 +7,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, field_validator, model_serializer, model_validator
 
 from finetune.errors import SettingError
 from finetune.keys import IMMATERIAL, is_among
+from finetune.recipe.rungs import FINALISTS, Rung, lay_out_rungs, problems_on, rescaled
 from finetune.recipe.schema import Block, Recipe, Seed
 
 SEED = "training.seed"
@@ -27,10 +28,15 @@ def _refuse_twins(field: str, values: tuple[Any, ...]) -> None:
 
 
 class Tuning(Block):
-    """The peak rates tried for every setting: each of `factors` times the recipe's own, on `seeds` of their own."""
+    """The peak rates tried for every setting: each of `factors` times the recipe's own, on `seeds` of their own.
+
+    `halving`: η of a successive halving, null for none: only the best 1/η of a setting's peaks, at each rung, go on to
+    runs that are η times as long.
+    """
 
     factors: tuple[PositiveFloat, ...]
     seeds: tuple[Seed, ...]
+    halving: Annotated[int, Field(ge=2, lt=2**31)] | None = None
 
     @field_validator("factors", "seeds")
     @classmethod
@@ -39,6 +45,32 @@ class Tuning(Block):
             raise SettingError(info.field_name, "names too few: 2 factors and 1 seed are the least")
         _refuse_twins(info.field_name, values)
         return values
+
+    @model_validator(mode="after")
+    def _saves(self) -> Tuning:
+        if self.halving and sum(rung.peaks * rung.share for rung in self.rungs) >= len(self.factors):
+            raise SettingError(
+                "halving",
+                f"{self.halving} saves nothing on {len(self.factors)} factors, of which {FINALISTS} at least are run "
+                "in full: give more factors, a greater halving, or leave it out",
+            )
+        return self
+
+    @model_serializer(mode="wrap")
+    def _without_what_is_left_out(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leaves `halving` out where there is none: a study is known by this, and may be older than the key."""
+        plain: dict[str, Any] = serialize(self)
+        return {key: value for key, value in plain.items() if key != "halving" or value is not None}
+
+    @property
+    def rungs(self) -> tuple[Rung, ...]:
+        """The rungs, from the shortest to that of full duration; that one alone without halving."""
+        return lay_out_rungs(len(self.factors), self.halving)
+
+    @property
+    def runs(self) -> int:
+        """How many runs choose the peak of one setting."""
+        return len(self.seeds) * sum(rung.peaks for rung in self.rungs)
 
 
 class StudySettings(Block):
@@ -121,11 +153,15 @@ class Study:
         return (PEAK,) if self.block.tuning or self.block.equal_area else ()
 
     @property
+    def rungs(self) -> tuple[Rung, ...]:
+        """The rungs on which peak rates are tried, the last of full duration; none where they aren't chosen by runs."""
+        return self.block.tuning.rungs if self.block.tuning else ()
+
+    @property
     def count(self) -> int:
         """How many runs there are, those that choose peak rates included."""
         tuning = self.block.tuning
-        tries = len(tuning.factors) * len(tuning.seeds) if tuning else 0
-        return len(self.settings) * (len(self.seeds) + tries)
+        return len(self.settings) * (len(self.seeds) + (tuning.runs if tuning else 0))
 
 
 def with_seed(recipe: Recipe, seed: int) -> Recipe:
@@ -147,15 +183,25 @@ def with_peak(recipe: Recipe, peak: float) -> Recipe:
     )
 
 
-def for_tuning(recipe: Recipe) -> Recipe:
-    """Returns `recipe` without its test split, recorded in the folder "tuning" among the study's runs."""
+def for_tuning(recipe: Recipe, rung: Rung | None = None) -> Recipe:
+    """Returns `recipe` without its test split, recorded in the folder "tuning" among the study's runs.
+
+    With a `rung` that isn't the last it is rescaled to that one's share, and recorded in a folder of that rung within.
+    Raises SettingError for what can't be rescaled.
+    """
     places = "files" if hasattr(recipe.data, "files") else "splits"
     splits = {split: place for split, place in getattr(recipe.data, places).items() if split != "test"}
     examples = {split: count for split, count in recipe.data.examples.items() if split != "test"}
-    return recipe.model_copy(
+    folder = f"{recipe.output}/{recipe.name}"
+    tuning = recipe.model_copy(
         update={
             "data": recipe.data.model_copy(update={places: splits, "examples": examples}),
-            "output": f"{recipe.output}/{recipe.name}",
+            "output": folder,
             "name": "tuning",
         }
     )
+    if rung is None or rung.is_last:
+        return tuning
+    with problems_on(rung):
+        shorter = rescaled(tuning, rung.share)
+    return shorter.model_copy(update={"output": f"{folder}/tuning", "name": f"rung{rung.number}"})

@@ -33,10 +33,14 @@ def draw_peaks(view: View) -> Figure:
     lost = sum(point.score is None for each in points.values() for point in each)
     ring = "; the ring is around the peak that was chosen for the runs compared above" if _is_tuned(view) else ""
     diverged = f" {lost} run{'s' * (lost > 1)} diverged and can't be drawn." if lost else ""
+    rows = [each for tried in panels.values() for each in tried.values()]
+    left_out = any(point.of > _peaks(each) for each in rows for point in each)
+    halved = " Successive halving left the other peak rates out, after shorter runs." if left_out else ""
     return Figure(
         "peaks",
         title,
-        f"The best validation score of each run by its peak rate, and the line through their means{ring}.{diverged}",
+        f"The best validation score of each run by its peak rate, and the line through their means{ring}."
+        f"{halved}{diverged}",
         tuple(
             Plot(
                 head,

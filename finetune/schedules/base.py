@@ -20,7 +20,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
-from typing import Any, ClassVar, TypeVar, cast
+from typing import Any, ClassVar, Self, TypeVar, cast
 
 from finetune.errors import SettingError, SettingErrors, did_you_mean
 from finetune.schedules import settings
@@ -135,6 +135,15 @@ class Schedule:
     def resolve_momentum(self, run: Run) -> Factor | None:
         """Returns the momentum at each update, for a schedule that sets it; None for all others."""
         return None
+
+    def rescaled(self, by: Fraction) -> Self:
+        """Returns the schedule of a run `by` times as long; but for rounding its factor at t·by is this one's at t.
+
+        Shares of the run stay, other durations are rescaled, with updates rounded up. A schedule with settings that
+        mean something else per update extends this. Raises SettingError where less than one update is left.
+        """
+        own = {each.name: settings.rescaled(each, getattr(self, each.name), by) for each in dataclasses.fields(self)}
+        return dataclasses.replace(self, **own)
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the settings as plain values, which `make_schedule(**settings)` reads back.
@@ -318,7 +327,7 @@ def _from_function(name: str, fall: Callable[..., float]) -> type[Schedule]:
 
     kind = dataclasses.make_dataclass(
         fall.__qualname__,
-        [(item.name, Any, dataclasses.field(default=item.default)) for item in parameters],
+        [(item.name, Any, setting(item.default, settings.anything, "")) for item in parameters],
         bases=(Warmed,),
         namespace={"_decay": decay, "formula": f"m + (1 − m)·{fall.__name__}(p)", "__doc__": fall.__doc__},
         frozen=True,

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from fractions import Fraction
 from functools import partial
+from typing import Self
 
 from finetune.errors import SettingError
 from finetune.schedules import settings
 from finetune.schedules.base import Decay, Warmed, register_schedule, steps_of
 from finetune.schedules.compose import Curve, Factor, Held, Level, Span, Way, in_sequence, progress
-from finetune.schedules.durations import DurationLike, Run, parse_duration
+from finetune.schedules.durations import DurationLike, Run, parse_duration, rescale_duration
 from finetune.schedules.elementwise import Numbers, at_least, cos, passed
 from finetune.schedules.settings import setting
 from finetune.schedules.shapes import EXPONENTIAL, SHAPE_NAMES
+
+TIMESCALE = 10_000  # updates, where neither a timescale nor a warmup gives one
 
 
 @register_schedule("constant")
@@ -128,6 +132,14 @@ class Exponential(Warmed):
             )
         return problems
 
+    def rescaled(self, by: Fraction) -> Self:
+        """Returns the schedule of a run `by` times as long: of a γ over updates its power by 1/by, which is exact."""
+        over_updates = self.every is None or parse_duration(self.every, field="every").unit == "updates"
+        if self.gamma is None or not over_updates:
+            return super().rescaled(by)
+        shorter = Warmed.rescaled(replace(self, every=None), by)
+        return replace(shorter, gamma=self.gamma ** float(1 / by), every=self.every)
+
     def _decay(self, span: Span) -> Curve:
         if self.gamma is not None:
             every = 1 if self.every is None else steps_of(self.every, "every", span.run)
@@ -147,8 +159,14 @@ class InverseSqrt(Warmed):
         None, settings.optional(settings.interval), "τ₀; W unless given, or 10000 updates without a warmup"
     )
 
+    def rescaled(self, by: Fraction) -> Self:
+        """Returns the schedule of a run `by` times as long, with a timescale also where it is left to the default."""
+        if self.timescale is not None or parse_duration(self.warmup, field="warmup").amount:
+            return super().rescaled(by)
+        return replace(self, timescale=rescale_duration(TIMESCALE, by, field="timescale"))
+
     def _decay(self, span: Span) -> Curve:
-        timescale = span.warmup_steps or 10_000
+        timescale = span.warmup_steps or TIMESCALE
         if self.timescale is not None:
             timescale = steps_of(self.timescale, "timescale", span.run)
         return partial(_inverse_root, timescale=timescale, floor=span.floor)

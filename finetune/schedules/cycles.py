@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
+from typing import Self
 
 from finetune.errors import SettingError
 from finetune.schedules import settings
@@ -166,6 +167,10 @@ class Cyclic(Warmed):
         if self.gamma != 1 and self.mode != "exp_range":
             problems.append(SettingError("gamma", f"{self.gamma} has no effect in mode {self.mode}: use exp_range"))
         return problems
+
+    def rescaled(self, by: Fraction) -> Self:
+        """Returns the schedule of a run `by` times as long: γ, what is left after an update, is raised to 1/by."""
+        return replace(super().rescaled(by), gamma=self.gamma ** float(1 / by))
 
     def _decay(self, span: Span) -> Curve:
         up = steps_of(self.up, "up", span.run)

@@ -140,6 +140,33 @@ def parse_duration(value: DurationLike, *, field: str) -> Duration:
     return Duration(amount, "updates", field)
 
 
+def rescale_duration(value: DurationLike, by: Fraction, *, field: str) -> DurationLike:
+    """Returns `value` for a run that is `by` times as long, in the same unit; a share of the run stays as it is.
+
+    Updates are rounded up; epochs, samples and tokens are cut after 12 decimals, so that they count as many updates as
+    if they were exact. Raises SettingError, naming `field`, where less than one update is left.
+    """
+    duration = parse_duration(value, field=field)
+    amount = duration.amount * by
+    if duration.unit == "share" or not amount:
+        return value
+    if duration.unit != "updates":
+        return f"{_decimal(amount)}{'ep' if duration.unit == 'epochs' else f' {duration.unit}'}"
+    if amount < 1:
+        updates = f"{duration} update{'s' * (duration.amount != 1)}"
+        raise SettingError(
+            field,
+            f"{updates} would be less than 1 in a run {by} as long: give more, or count epochs "
+            '("0.5ep") or a share of the run ("10%")',
+        )
+    return math.ceil(amount)
+
+
+def _decimal(amount: Fraction, digits: int = 12) -> str:
+    whole, rest = divmod(math.floor(amount * 10**digits), 10**digits)
+    return f"{whole}.{rest:0{digits}d}".rstrip("0").rstrip(".")
+
+
 def _with_unit(amount: Fraction) -> str:
     if amount.denominator == 1:
         return str(amount)

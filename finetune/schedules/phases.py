@@ -8,13 +8,13 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import partial
 from itertools import pairwise
-from typing import Any
+from typing import Any, Self
 
 from finetune.errors import SettingError, settings_within
 from finetune.schedules import compose, settings
 from finetune.schedules.base import Schedule, Warmed, as_schedule, register_schedule
 from finetune.schedules.compose import Curve, Factor, Held, Level, Scaled, Span, Way, in_sequence
-from finetune.schedules.durations import DurationLike, Run, parse_duration
+from finetune.schedules.durations import DurationLike, Run, parse_duration, rescale_duration
 from finetune.schedules.elementwise import Numbers, at_least, passed
 from finetune.schedules.settings import setting
 
@@ -72,6 +72,26 @@ class Phases(Schedule):
                 )
             )
         return parts
+
+    def rescaled(self, by: Fraction) -> Self:
+        """Returns the schedule of a run `by` times as long.
+
+        Of durations in updates the sums are rounded up, rather than each, so that they still make a whole run.
+        """
+        phases, before = [], Fraction(0)
+        for at, phase in enumerate(self.phases):
+            with settings_within(f"phases.{at}"):
+                duration, length = phase.duration, Fraction(0)
+                if duration is not None:
+                    given = parse_duration(duration, field="duration")
+                    duration = rescale_duration(duration, by, field="duration")
+                    length = given.amount if given.unit == "updates" else length
+                if length:
+                    duration = math.ceil((before + length) * by) - math.ceil(before * by)
+                with settings_within("schedule"):
+                    phases.append(replace(phase, schedule=phase.schedule.rescaled(by), duration=duration))
+                before += length
+        return replace(self, phases=tuple(phases))
 
     def _factor(self, run: Run, peak: float | None) -> Factor:
         parts: list[tuple[int, Curve]] = []
@@ -145,6 +165,14 @@ class Product(Schedule):
     def _conflicts(self) -> list[SettingError]:
         return list(_unfit({f"of.{at}": schedule for at, schedule in enumerate(self.of)}))
 
+    def rescaled(self, by: Fraction) -> Self:
+        """Returns the product of the rescaled schedules."""
+        schedules = []
+        for at, schedule in enumerate(self.of):
+            with settings_within(f"of.{at}"):
+                schedules.append(schedule.rescaled(by))
+        return replace(self, of=tuple(schedules))
+
     def _factor(self, run: Run, peak: float | None) -> Factor:
         factors = []
         for at, schedule in enumerate(self.of):
@@ -167,6 +195,11 @@ class Piecewise(Schedule):
     shape: str = setting(
         "linear", settings.one_of(("linear", "cosine", "constant")), "how it goes from point to point", quiet=True
     )
+
+    def rescaled(self, by: Fraction) -> Self:
+        """Returns the schedule of a run `by` times as long, with its points moved."""
+        points = tuple((rescale_duration(where, by, field="points"), factor) for where, factor in self.points)
+        return replace(self, points=points)
 
     def _factor(self, run: Run, peak: float | None) -> Factor:
         places = [parse_duration(where, field="points").steps(run) for where, _ in self.points]

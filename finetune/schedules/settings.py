@@ -5,10 +5,12 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable, Sequence
+from fractions import Fraction
+from functools import partial
 from typing import Any
 
 from finetune.errors import SettingError, did_you_mean
-from finetune.schedules.durations import parse_duration
+from finetune.schedules.durations import parse_duration, rescale_duration
 
 Rule = Callable[[str, Any], None]
 """(name of the field, value) ▶ nothing, or a SettingError that names the field, the value and the rule."""
@@ -27,13 +29,35 @@ def problems_of(instance: Any) -> list[SettingError]:
     problems = []
     for field in dataclasses.fields(instance):
         try:
-            field.metadata.get("rule", _any)(field.name, getattr(instance, field.name))
+            field.metadata.get("rule", anything)(field.name, getattr(instance, field.name))
         except SettingError as error:
             problems.append(error)
     return problems
 
 
-def _any(field: str, value: Any) -> None:
+def rescaled(field: dataclasses.Field[Any], value: Any, by: Fraction) -> Any:
+    """Returns what `value` of a field is in a run `by` times as long: its durations are rescaled, all else stays.
+
+    Raises SettingError where less than one update is left of a duration, and for a whole number without a rule, which
+    may count updates or not.
+    """
+    rule = field.metadata.get("rule")
+    if rule is None and isinstance(value, int) and not isinstance(value, bool):
+        raise SettingError(
+            field.name,
+            f"{value} may count updates, and no rule says whether; define the field by `setting`, or the schedule's "
+            "own `rescaled`",
+        )
+    while isinstance(rule, partial):
+        rule = rule.args[0]
+    if rule not in (duration, interval) or value is None:
+        return value
+    if isinstance(value, tuple):
+        return tuple(rescale_duration(item, by, field=field.name) for item in value)
+    return rescale_duration(value, by, field=field.name)
+
+
+def anything(field: str, value: Any) -> None:
     """Whatever there is."""
 
 
@@ -98,21 +122,21 @@ def one_of(choices: Sequence[str], also: dict[str, str] | None = None) -> Rule:
 
 def optional(rule: Rule) -> Rule:
     """None, or what `rule` allows."""
+    return partial(_optional, rule)
 
-    def wider(field: str, value: Any) -> None:
-        if value is not None:
-            rule(field, value)
 
-    return wider
+def _optional(rule: Rule, field: str, value: Any) -> None:
+    if value is not None:
+        rule(field, value)
 
 
 def list_of(rule: Rule) -> Rule:
     """A list of one or more values that `rule` allows."""
+    return partial(_list_of, rule)
 
-    def each(field: str, value: Any) -> None:
-        if not isinstance(value, tuple) or not value:
-            raise SettingError(field, f"{value!r} must be a list of one or more")
-        for item in value:
-            rule(field, item)
 
-    return each
+def _list_of(rule: Rule, field: str, value: Any) -> None:
+    if not isinstance(value, tuple) or not value:
+        raise SettingError(field, f"{value!r} must be a list of one or more")
+    for item in value:
+        rule(field, item)

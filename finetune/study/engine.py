@@ -18,19 +18,18 @@ from typing import Literal
 from rich.console import Console
 
 from finetune.errors import DeviceError, RunStopped, SettingError
-from finetune.recipe import Study, for_tuning
+from finetune.recipe import Study
 from finetune.study.calibration import calibrate
 from finetune.study.courses import plan_trunks, unrecorded
 from finetune.study.groves import TRUNKS, Grove, each_alone, perform_grove, plan_groves
+from finetune.study.halving import describe_savings, foresee, lay_out_setting
 from finetune.study.jobs import Done, final_jobs, tuning_jobs
 from finetune.study.ledger import check_name, study_directory, write_ledger
-from finetune.study.peaks import Choice, choose, equal_area_peaks
+from finetune.study.peaks import Choice, choose, equal_area_peaks, left_for
 from finetune.study.progress import StudyProgress
 from finetune.study.trunks import describe
 from finetune.training import check_trackers, is_main_process
-from finetune.training.layout import layout_of
 from finetune.training.material import Library
-from finetune.training.plan import lay_out_updates
 from finetune.training.progress import say
 from finetune.training.stopping import StopRequest
 
@@ -75,10 +74,7 @@ def run_study(
     check_trackers(study.settings[0].recipe.tracking)
     library = Library(keep_weights=True, trust_remote_code=trust_remote_code)
     for setting in study.settings:
-        layout = layout_of(setting.recipe)
-        lay_out_updates(setting.recipe, layout=layout, library=library)
-        if study.block.tuning:
-            library.material(for_tuning(setting.recipe))
+        lay_out_setting(study, setting, library=library)
     if workers == "auto":
         workers, why = calibrate(study.settings[0].recipe, runs=study.count, library=library)
         say(console, f"{workers} runs at once: {why}")
@@ -92,7 +88,10 @@ def run_study(
         _left_alone_by_the_collector(),
         progress,
     ):
-        tuned = [progress.show(done) for done in perform_all(plan(list(tuning_jobs(study))))]
+        tuned: list[Done] = []
+        for rung in study.rungs:
+            jobs = list(tuning_jobs(study, rung, left_for(study, rung, tuned)))
+            tuned += [progress.show(done) for done in perform_all(plan(jobs))]
         choices = choose(study, tuned)
         peaks = {number: choice.peak for number, choice in choices.items()}
         if study.block.equal_area:
@@ -109,18 +108,20 @@ def run_study(
 def plan_study(study: Study, *, source: Path) -> list[str]:
     """Returns lines that show which updates the runs of `study` that aren't recorded yet have in common.
 
-    Peak rates that are still to be chosen are taken to be the same for all settings. Raises FinetuneError as
-    `run_study`.
+    Peak rates that are still to be chosen are taken to be the same for all settings, and those that are still to go on
+    to a longer rung to be the first. Raises FinetuneError as `run_study`.
     """
     check_name(study, source=source)
     library = Library()
-    peaks = equal_area_peaks(study, library) if study.block.equal_area else {}
+    horizons = [lay_out_setting(study, setting, library=library) for setting in study.settings]
+    tuning = foresee(study, source=source)
+    peaks = equal_area_peaks(study, library) if study.block.equal_area else tuning.peaks
     lines = []
-    for title, jobs in (("tuning", tuning_jobs(study)), ("final", final_jobs(study, peaks))):
+    for title, jobs in (*tuning.jobs.items(), ("final", list(final_jobs(study, peaks)))):
         left = unrecorded(jobs, source=source)
         if left:
             lines += [f"{title}: {len(left):,} runs", *describe(plan_trunks(left, library=library))]
-    return lines or ["every run is recorded"]
+    return [*lines, *describe_savings(study, horizons)] if lines else ["every run is recorded"]
 
 
 def _write(

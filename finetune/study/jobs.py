@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import math
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -13,8 +13,8 @@ from typing import Any, Literal
 from rich.console import Console
 
 from finetune.errors import RunStopped
-from finetune.evaluation.record import MODEL, RECORD, StudyPart, read_record, write_record
-from finetune.recipe import Recipe, Setting, Study, for_tuning, with_peak, with_seed
+from finetune.evaluation.record import MODEL, RECORD, RungPart, RunRecord, StudyPart, read_record, write_record
+from finetune.recipe import Recipe, Rung, Setting, Study, for_tuning, with_peak, with_seed
 from finetune.training import fine_tune, is_main_process, run_directory
 from finetune.training.checkpoints import Checkpoint
 from finetune.training.material import Library
@@ -22,6 +22,7 @@ from finetune.training.stopping import StopRequest
 from finetune.untrusted import presentable
 
 Status = Literal["finished", "diverged", "failed"]
+_ALL: Mapping[int, Collection[float]] = {}
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,12 @@ class Job:
     recipe: Recipe
     part: StudyPart
     label: str
+
+    @property
+    def role(self) -> str:
+        """What the run is for, in a word, and on which of several rungs."""
+        rung = self.part.rung
+        return self.part.role if rung is None else f"{self.part.role} {rung.number}/{rung.of}"
 
 
 @dataclass(frozen=True)
@@ -47,17 +54,30 @@ class Done:
     problem: str = ""
 
 
-def tuning_jobs(study: Study) -> Iterator[Job]:
-    """Yields the runs that choose peak rates, seed by seed."""
+def tuning_jobs(study: Study, rung: Rung | None = None, left: Mapping[int, Collection[float]] = _ALL) -> Iterator[Job]:
+    """Yields the runs that choose peak rates, seed by seed: those on `rung`, the first unless given.
+
+    `left`: number of the setting ▶ the peak rates that are left of it; all where it isn't there.
+    """
     tuning = study.block.tuning
     if tuning is None:
         return
+    rung = rung or tuning.rungs[0]
     for seed in tuning.seeds:
         for number, setting in enumerate(study.settings):
-            for factor in tuning.factors:
-                peak = float(f"{setting.recipe.optimizer.learning_rate * factor:.12g}")  # 3 · 0.0002 is no 0.0006
-                recipe = for_tuning(with_seed(with_peak(setting.recipe, peak), seed))
-                yield _job(study, "tuning", number, recipe)
+            peaks = peaks_of(study, number)
+            part = RungPart(number=rung.number, of=rung.of, peaks=list(peaks)) if rung.of > 1 else None
+            for peak in peaks:
+                if peak in left.get(number, peaks):
+                    recipe = for_tuning(with_seed(with_peak(setting.recipe, peak), seed), rung)
+                    yield _job(study, "tuning", number, recipe, part)
+
+
+def peaks_of(study: Study, number: int) -> tuple[float, ...]:
+    """Returns the peak rates that are tried for a setting, in the order of the factors."""
+    own = study.settings[number].recipe.optimizer.learning_rate
+    factors = study.block.tuning.factors if study.block.tuning else ()
+    return tuple(float(f"{own * factor:.12g}") for factor in factors)  # 3 · 0.0002 is no 0.0006
 
 
 def final_jobs(study: Study, peaks: Mapping[int, float]) -> Iterator[Job]:
@@ -71,7 +91,9 @@ def final_jobs(study: Study, peaks: Mapping[int, float]) -> Iterator[Job]:
             yield _job(study, "final", number, with_seed(with_peak(setting.recipe, peak), seed))
 
 
-def _job(study: Study, role: Literal["tuning", "final"], number: int, recipe: Recipe) -> Job:
+def _job(
+    study: Study, role: Literal["tuning", "final"], number: int, recipe: Recipe, rung: RungPart | None = None
+) -> Job:
     block = study.block
     part = StudyPart(
         name=study.name,
@@ -81,6 +103,7 @@ def _job(study: Study, role: Literal["tuning", "final"], number: int, recipe: Re
         reference=block.reference,
         equivalence=block.equivalence,
         target=block.target,
+        rung=rung,
     )
     label = (
         f"{describe(study.settings[number])}, peak {recipe.optimizer.learning_rate:.3g}, seed {recipe.training.seed}"
@@ -146,6 +169,11 @@ def perform(
         write_record(run, read_record(run).model_copy(update={"study": job.part}))
     if not keep_model and is_main_process():
         shutil.rmtree(run / MODEL, ignore_errors=True)
+    return outcome_of(job, record, found=found)
+
+
+def outcome_of(job: Job, record: RunRecord, *, found: bool) -> Done:
+    """Returns what came of a job by the record of its run."""
     score = record.results.best.validation[record.results.select] if record.results else None
     return Done(
         job,

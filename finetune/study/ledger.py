@@ -11,7 +11,7 @@ from finetune.errors import RecordError
 from finetune.evaluation.record import write_atomically
 from finetune.recipe import Study, with_seed
 from finetune.study.jobs import Done
-from finetune.study.peaks import RULE, Choice
+from finetune.study.peaks import Choice, rule
 from finetune.training import run_directory
 
 LEDGER = "study.json"
@@ -64,10 +64,10 @@ def write_ledger(
         "name": study.name,
         "definition": define(study, source=source),
         "block": study.block.model_dump(mode="json"),
-        "selection": {"rule": RULE, "metric": select} if choices else None,
+        "selection": {"rule": rule(study), "metric": select} if choices else None,
         "choices": [choice.to_dict() for choice in choices.values()],
         "peaks": {str(number): peak for number, peak in peaks.items()},
-        "failed": [{"run": done.job.label, "role": done.job.part.role, "problem": done.problem} for done in failed],
+        "failed": [{"run": done.job.label, "role": done.job.role, "problem": done.problem} for done in failed],
     }
     text = json.dumps(content, indent=2, allow_nan=False) + "\n"
     write_atomically(study_directory(study) / LEDGER, lambda path: path.write_text(text, encoding="utf-8"))

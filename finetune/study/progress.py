@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from itertools import pairwise
 from types import TracebackType
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from finetune.errors import RunStopped
-from finetune.recipe import Study
+from finetune.recipe import Rung, Study
 from finetune.study.jobs import Done
 from finetune.training.progress import duration, say
 
@@ -38,7 +39,7 @@ class StudyProgress:
 
     def __enter__(self) -> StudyProgress:
         study, tuning = self._study, self._study.block.tuning
-        tries = f", after {len(tuning.factors)} peak rates on {_seeds(tuning.seeds, 'other ')}" if tuning else ""
+        tries = f", after {_peaks(study.rungs)} on {_seeds(tuning.seeds, 'other ')}" if tuning else ""
         seeds = _seeds(study.seeds)
         say(self._console, f"{study.name}: {len(study.settings)} settings on {seeds}{tries}: {study.count:,} runs")
         self._bar.start()
@@ -62,7 +63,7 @@ class StudyProgress:
         made = "recorded before" if done.found else f"{done.seconds:.1f} s"
         say(
             self._console,
-            f"  {self._ended:>{width}}/{self._study.count}  {done.job.part.role:<6}  {done.job.label}: "
+            f"  {self._ended:>{width}}/{self._study.count}  {done.job.role:<6}  {done.job.label}: "
             f"{words[done.status]}  ({made}; {left})",
         )
         self._bar.update(self._task, completed=self._ended, description=left)
@@ -73,6 +74,11 @@ class StudyProgress:
             return "time left unknown"
         each = (time.perf_counter() - self._began) / self._made
         return f"{duration(each * (self._study.count - self._ended))} left"
+
+
+def _peaks(rungs: Sequence[Rung]) -> str:
+    shorter = "".join(f" for {rung.share} of the duration, then {longer.peaks}" for rung, longer in pairwise(rungs))
+    return f"{rungs[0].peaks} peak rates{shorter}{' in full' if shorter else ''}"
 
 
 def _seeds(seeds: Sequence[int], kind: str = "") -> str:

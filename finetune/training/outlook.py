@@ -126,19 +126,29 @@ class Outlook:
 
 @dataclass(frozen=True)
 class StudyOutlook:
-    """A study: the outlook of each of its settings, with the first of its seeds. `recorded`: runs in `directory`."""
+    """A study: the outlook of each of its settings, with the first of its seeds. `recorded`: runs in `directory`.
+
+    `rungs`: of each setting, the horizon of each rung on which peak rates are chosen.
+    """
 
     study: Study
     settings: tuple[Outlook, ...]
     directory: Path
     recorded: int
+    rungs: tuple[tuple[Horizon | None, ...], ...]
 
     @property
     def updates(self) -> int | None:
         """The updates of all runs together; None where a setting's aren't known."""
-        each = self.study.count // len(self.settings)
-        lengths = [outlook.horizon.total_steps for outlook in self.settings if outlook.horizon]
-        return each * sum(lengths) if len(lengths) == len(self.settings) else None
+        tuning, seeds = self.study.block.tuning, len(self.study.seeds)
+        tries = [rung.peaks * len(tuning.seeds) for rung in tuning.rungs] if tuning else []
+        runs = [
+            (horizon, count)
+            for outlook, rungs in zip(self.settings, self.rungs, strict=True)
+            for horizon, count in zip((outlook.horizon, *rungs), (seeds, *tries), strict=True)
+        ]
+        lengths = [horizon.total_steps * count for horizon, count in runs if horizon]
+        return sum(lengths) if len(lengths) == len(runs) else None
 
     @property
     def cautions(self) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ from finetune.training.material import Library, RawData, draw
 from finetune.training.outlook import Lengths, Outlook, RunState, SplitOutlook, StudyOutlook, Tokens
 from finetune.training.run_directory import run_directory
 from finetune.training.run_lock import is_held
+from finetune.training.rungs import lay_out_rungs
 from finetune.training.tracking import check_trackers
 
 if TYPE_CHECKING:
@@ -51,15 +53,18 @@ def preview_study(study: Study, *, source: Path) -> StudyOutlook:
     """Returns what the study, read from the file `source`, will do; raises as `preview_run` does."""
     check_trackers(study.settings[0].recipe.tracking)
     library, known = Library(), dict[str, DataOutlook]()
-    settings = []
+    settings, rungs = [], []
     for setting in study.settings:
         key = setting.recipe.model_dump_json(include={"data", "task", "model"})
         if key not in known:
             known[key] = _look_at_data(setting.recipe, library)
         settings.append(_outlook(setting.recipe, source=source, data=known[key]))
+        lay_out = partial(_horizon, data=known[key])
+        rungs.append(tuple(lay_out_rungs(setting.recipe, study.rungs, lay_out=lay_out)))
     directory = settings[0].run.parent
-    recorded = sum(1 for pattern in (f"*/{RECORD}", f"tuning/*/{RECORD}") for _ in directory.glob(pattern))
-    return StudyOutlook(study, tuple(settings), directory, recorded)
+    places = (f"*/{RECORD}", f"tuning/*/{RECORD}", f"tuning/rung*/*/{RECORD}")
+    recorded = sum(1 for pattern in places for _ in directory.glob(pattern))
+    return StudyOutlook(study, tuple(settings), directory, recorded, tuple(rungs))
 
 
 def _outlook(recipe: Recipe, *, source: Path, data: DataOutlook) -> Outlook:

@@ -238,6 +238,13 @@ def test_how_far_a_choice_of_peak_rates_can_be_trusted_is_said(final, tried, ana
     assert {AT_EDGE, BY_LUCK} & set(analysis.cautions) == cautions
 
 
+@pytest.mark.parametrize(("peaks", "is_said"), [((1e-5, 1e-4, 3e-4), False), ((1e-4, 3e-4, 1e-3), True)])
+def test_of_a_halving_the_edge_is_that_of_all_that_was_tried(final, tried, analysed, peaks, is_said):
+    rung = {"number": 2, "of": 2, "peaks": list(peaks)}
+    analysis = analysed([final(), *tried({(1e-4, 0): 0.8, (3e-4, 0): 0.7}, rung=rung)])
+    assert (AT_EDGE in analysis.cautions) == is_said
+
+
 def with_other_test_split(record):
     identity = record.identity
     other = identity.data["test"].model_copy(update={"fingerprint": "another"})

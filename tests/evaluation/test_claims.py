@@ -185,6 +185,30 @@ def test_what_was_tried_is_told_by_peak_and_seed_with_what_was_chosen(final, tri
     ]
 
 
+def rung(number, *, peaks=(1e-5, 3e-5, 1e-4, 3e-4, 1e-3)):
+    return {"rung": {"number": number, "of": 2, "peaks": list(peaks)}}
+
+
+def test_of_a_halving_the_runs_of_full_length_alone_are_told_with_how_many_were_tried(final, tried, only):
+    shorter = tried(dict.fromkeys([(peak, 0) for peak in rung(1)["rung"]["peaks"]], 0.9), **rung(1))
+    comparison = only([final(), *shorter, *tried({(1e-4, 0): 0.8, (1e-3, 0): 0.7}, **rung(2))])
+    points = peak_points(comparison.rows[0], comparison)
+    assert [(point.peak, point.score, point.of, point.at_edge) for point in points] == [
+        (1e-4, 0.8, 5, False),
+        (1e-3, 0.7, 5, True),
+    ]
+
+
+def test_a_spread_over_what_a_halving_left_says_so(final, tried, measured):
+    shorter = tried({(1e-4, 0): 0.9, (1e-3, 0): 0.1, (1e-5, 0): 0.0}, **rung(1))
+    full = tried({(1e-4, 0): 0.8, (3e-4, 0): 0.7}, **rung(2))
+    found = measured([final(), *shorter, *full])["cosine"]["spread_over_peaks"]
+    assert (found.value.estimate, found.note) == (
+        pytest.approx(0.1),
+        "over the 2 of 5 peak rates that successive halving left",
+    )
+
+
 def test_overhead_is_also_a_share_of_an_update(make_record, measured):
     # Two updates in 0.01 seconds are 5,000 µs each, of which 50 are 1%.
     measures = measured([make_record(seconds=0.01, overhead=50.0)])["cosine"]

@@ -29,6 +29,14 @@ def test_a_record_is_plain_json(tmp_path, make_record):
     assert plain["results"]["splits"]["test"]["metrics"]["accuracy"] == {"value": 0.875, "standard_error": 0.01}
 
 
+def test_a_rung_reads_back_and_is_left_out_where_there_is_none(tmp_path, make_record):
+    write_record(tmp_path, make_record(study={"rung": {"number": 1, "of": 2, "peaks": [1e-5, 1e-4]}}))
+    assert read_record(tmp_path).study.rung.peaks == [1e-5, 1e-4]
+    write_record(tmp_path, make_record(study={}))
+    assert "rung" not in json.loads((tmp_path / RECORD).read_text())["study"]
+    assert read_record(tmp_path).study.rung is None
+
+
 def test_a_missing_record_is_named(tmp_path):
     with pytest.raises(RecordError, match=r"record.json: no such file"):
         read_record(tmp_path)

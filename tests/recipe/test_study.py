@@ -50,6 +50,18 @@ def test_tuning_counts_among_the_runs(write):
     assert study.tuned == ("optimizer.learning_rate",)
 
 
+def test_each_rung_of_a_halving_counts_among_the_runs(write):
+    # 5 peaks for a third of the duration, and 2 in full.
+    study = load_study(write({"grid": GRID, "tuning": {"factors": [0.1, 0.3, 1, 3, 10], "seeds": [100], "halving": 3}}))
+    assert study.count == 4 * (2 + 5 + 2)
+    assert study.block.model_dump(mode="json")["tuning"]["halving"] == 3
+
+
+def test_a_study_without_halving_is_written_as_before_there_was_one(write):
+    study = load_study(write({"grid": GRID, "tuning": {"factors": [1, 3], "seeds": [100], "halving": None}}))
+    assert study.block.model_dump(mode="json")["tuning"] == {"factors": [1, 3], "seeds": [100]}
+
+
 def test_nested_keys_are_the_dotted_ones(write):
     nested = {"training": {"seed": [1, 2]}, "schedule": {"warmup": ["0%", "10%"]}}
     dotted = {"training.seed": [1, 2], "schedule.warmup": ["0%", "10%"]}
@@ -110,6 +122,53 @@ def test_what_is_refused(write, study, message):
     text = refusal(write(study))
     assert message in text
     assert "Traceback" not in text
+
+
+HALVED = {"factors": [0.1, 0.3, 1, 3, 10], "seeds": [9], "halving": 3}
+IN_RUNG = "study.tuning.halving: rung 1 of 2, for 1/3 of the duration, can't be made: "
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"halving": 1}, "study.tuning.halving: 1 must be greater than or equal to 2"),
+        ({"halving": 2.5}, "study.tuning.halving: 2.5 is not a whole number"),
+        ({"halving": True}, "study.tuning.halving: true is not a whole number"),
+        ({"halvin": 3}, "study.tuning.halvin: unknown key (did you mean halving?)"),
+        (
+            {"factors": [1, 2]},
+            "study.tuning.halving: 3 saves nothing on 2 factors, of which 2 at least are run in full",
+        ),
+        ({"factors": [1, 2, 3]}, "study.tuning.halving: 3 saves nothing on 3 factors"),
+        ({"factors": [1, 2, 3, 4], "halving": 2}, "study.tuning.halving: 2 saves nothing on 4 factors"),
+    ],
+)
+def test_what_of_a_halving_is_refused(write, change, message):
+    assert message in refusal(write({"grid": GRID, "tuning": {**HALVED, **change}}))
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("schedule.warmup=2", "schedule.warmup: 2 updates would be less than 1 in a run 1/3 as long: give more, or"),
+        ("training.duration=2", "training.duration: 2 updates would be less than 1"),
+        ("evaluation.every=1", "evaluation.every: 1 update would be less than 1"),
+        (
+            "groups={head: {parameters: head, schedule: {warmup: 1}}}",
+            "groups.head.schedule.warmup: 1 update would be less than 1",
+        ),
+        (
+            "study.grid={schedule.warmup: [16, 17, 19]}",
+            "schedule cosine, schedule.warmup 16 and schedule cosine, schedule.warmup 17 would be the same run; give their",
+        ),
+    ],
+)
+def test_what_cannot_be_rescaled_to_a_rung_is_refused_with_the_line_of_the_halving(write, override, message):
+    text = refusal(write({"grid": {"schedule": ["cosine", "linear"]}, "tuning": HALVED}), override)
+    assert f"{IN_RUNG}{message}" in text
+    assert text.endswith("; or leave halving out")
+    assert text.splitlines()[1].strip().partition(":")[0].isdigit()
+    assert len(text.splitlines()) == 2
 
 
 def test_a_recipe_without_a_study_is_told_what_one_is(write):
