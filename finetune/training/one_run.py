@@ -75,7 +75,7 @@ class OneRun:
         recipe = plan.recipe
         if plan.layout.device.type == "cpu":
             keep_freed_memory()
-        prepare_execution(plan.loaded.model, recipe)
+        prepare_execution(plan.loaded.model, recipe, device=plan.layout.device, precision=plan.precision)
         self.plan = plan
         self.start = start
         self.saved_at = start.step

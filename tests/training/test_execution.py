@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from transformers import AutoModelForSequenceClassification
 
 from finetune.errors import DeviceError
 from finetune.recipe import load_recipe
@@ -50,9 +51,10 @@ def test_compiling_leaves_names_and_other_modules_as_they_are():
 @COMPILING
 def test_nothing_is_compiled_unless_asked_for(small_recipe):
     model = Repeating()
-    prepare_execution(model, load_recipe(small_recipe))
+    place = {"device": torch.device("cpu"), "precision": "fp32"}
+    prepare_execution(model, load_recipe(small_recipe), **place)
     assert all(block._compiled_call_impl is None for block in model.layers)
-    prepare_execution(model, load_recipe(small_recipe, ["training.compile=true"]))
+    prepare_execution(model, load_recipe(small_recipe, ["training.compile=true"]), **place)
     assert all(block._compiled_call_impl is not None for block in model.layers)
 
 
@@ -93,3 +95,22 @@ def test_settings_that_are_off_leave_a_run_where_it_was(small_recipe):
     assert place("training.compile=false", "training.cuda_graphs=false") == place()
     assert place("training.cuda_graphs=true") == place()  # up to rounding it is the same run
     assert place("training.compile=true") != place()  # other masks of dropout are drawn
+
+
+@pytest.mark.parametrize(
+    ("settings", "precision", "dropout", "device", "kernel"),
+    [
+        ([], "bf16", 0.0, "cpu", "eager"),
+        ([], "fp32", 0.0, "cpu", "sdpa"),
+        ([], "bf16", 0.1, "cpu", "sdpa"),
+        ([], "bf16", 0.0, "cuda", "sdpa"),
+        (["task.max_length=129"], "bf16", 0.0, "cpu", "sdpa"),
+        (["training.fast_dropout=true"], "bf16", 0.0, "cpu", "attention_with_fast_dropout"),
+    ],
+)
+def test_attention_is_made_of_products_where_that_is_faster(
+    small_recipe, tiny_model, settings, precision, dropout, device, kernel
+):
+    model = AutoModelForSequenceClassification.from_pretrained(tiny_model, attention_probs_dropout_prob=dropout)
+    prepare_execution(model, load_recipe(small_recipe, settings), device=torch.device(device), precision=precision)
+    assert model.config._attn_implementation == kernel
