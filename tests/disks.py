@@ -9,6 +9,7 @@ import struct
 import subprocess
 import tempfile
 import time
+import traceback
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -106,8 +107,8 @@ class Disturbed:
             run, text = finish(self.command, self.recipe, self.disk / "runs", every=EVERY)
             assert "passed over" not in text, text
             assert_equal_runs(run, self.undisturbed)
-        except AssertionError as error:
-            print(error, flush=True)
+        except AssertionError:
+            traceback.print_exc()
             self.faults.altered += 1
             return
         resumed = re.search(r"after update (\d+), from", text)

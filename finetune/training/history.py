@@ -5,7 +5,8 @@ from __future__ import annotations
 import itertools
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,6 +17,7 @@ from finetune.errors import RecordError
 from finetune.evaluation.record import NonFinite, write_atomically
 from finetune.training.clock import TrainingClock
 from finetune.training.trainer import Update
+from finetune.training.whole_folders import flush
 
 Row = dict[str, Any]
 
@@ -93,6 +95,12 @@ class History(TrainerCallback):
             gradients=sum(row["gradient_norm"] is None for row in updates),
             skipped=sum(map(_is_skipped, updates)),
         )
+
+    def flush(self) -> None:
+        """Has the operating system write the history to disk; raises RecordError where it can't."""
+        if self._path is not None:
+            with _writing(self._path):
+                flush(self._path)
 
     def is_evaluated(self, step: int) -> bool:
         """Whether there is an evaluation after update `step`."""
@@ -178,13 +186,17 @@ class History(TrainerCallback):
             self._track(rows)
 
     def _write(self, rows: list[Row]) -> None:
-        if self._path is None:
-            return
-        try:
-            with self._path.open("a", encoding="utf-8") as file:
+        if self._path is not None:
+            with _writing(self._path), self._path.open("a", encoding="utf-8") as file:
                 file.writelines(map(_line, rows))
-        except OSError as error:
-            raise RecordError(f"{self._path}: can't be written: {error.strerror}") from error
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise RecordError(f"{path}: can't be written: {error.strerror}") from error
 
 
 def _line(row: Row) -> str:

@@ -195,6 +195,7 @@ class OneRun:
             results,
         )
         if main:
+            self.history.flush()  # the record says that the run is over, so nothing may still be missing
             write_record(plan.run, record)
             shutil.rmtree(plan.run / CHECKPOINTS, ignore_errors=True)
         show_results(record, self.console)

@@ -143,7 +143,7 @@ class ScheduledTrainer(ScheduleMixin, Trainer):
         return super().get_batch_samples(epoch_iterator, num_batches, place)
 
     def _prepare_input(self, data: Any) -> Any:
-        if isinstance(data, torch.Tensor) and data.is_pinned():
+        if self.args.device.type == "cuda" and isinstance(data, torch.Tensor) and data.is_pinned():
             return data.to(self.args.device, non_blocking=True)
         return super()._prepare_input(data)
 

@@ -3,6 +3,8 @@
 import io
 import json
 import math
+import os
+from pathlib import Path
 
 import pyarrow.parquet
 import pytest
@@ -153,6 +155,21 @@ def test_the_history_has_a_row_for_every_update(train):
     assert seconds == sorted(seconds)
     assert [row["step"] for row in read_history(run) if "evaluation" in row] == [3, 6, 9, 10]
     assert record.timing.train_seconds == seconds[-1]
+
+
+def test_a_record_is_written_when_its_history_is_on_disk(train, monkeypatch):
+    on_disk, original = {}, os.fsync
+
+    def fsync(descriptor):
+        original(descriptor)
+        path = Path(f"/proc/self/fd/{descriptor}").readlink()
+        on_disk[path.name] = path.read_text(encoding="utf-8") if path.name == HISTORY else True
+        if RECORD in path.name:
+            on_disk["before the record"] = on_disk.get(HISTORY)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    _, run = train(*BRIEF)
+    assert on_disk["before the record"] == (run / HISTORY).read_text(encoding="utf-8")
 
 
 def test_the_loss_of_the_first_update_is_the_mean_over_its_batch(train, steady_model, monkeypatch):
