@@ -131,8 +131,15 @@ def damaged(path):
     path.write_bytes(content[:20] + b"\xff" * 20 + content[40:])
 
 
+def no_utf8(path):
+    ends = pyarrow.array([0, 1, 2], pyarrow.int32()).buffers()[1]
+    texts = pyarrow.Array.from_buffers(pyarrow.string(), 2, [None, ends, pyarrow.py_buffer(b"\xffb")])
+    parquet.write_table(pyarrow.table({"text": texts, "label": ["x", "y"]}), path)
+
+
 BROKEN = {
     "a damaged page": damaged,
+    "no UTF-8": no_utf8,
     "cut short": lambda path: path.write_bytes(write(path).read_bytes()[:-20]),
     "another kind": lambda path: path.write_text("text,label\n"),
     "no rows": lambda path: parquet.write_table(pyarrow.table({"text": [], "label": []}), path),

@@ -77,7 +77,10 @@ def _identity(tokenizer: PreTrainedTokenizerBase) -> str | None:
     if not tokenizer.is_fast or not kind.__module__.startswith("transformers."):
         return None
     settings = json.dumps([kind.__qualname__, tokenizer.model_input_names, tokenizer.split_special_tokens])
-    pipeline = tokenizer.backend_tokenizer.to_str()
+    try:
+        pipeline = tokenizer.backend_tokenizer.to_str()
+    except Exception:  # noqa: BLE001 - of parts in Python tokenizers says no more than that they can't be saved
+        return None
     return hashlib.sha256(f"{settings}\n{pipeline}".encode("utf-8", "surrogatepass")).hexdigest()
 
 
