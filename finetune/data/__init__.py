@@ -9,21 +9,27 @@ from pathlib import Path
 from typing import Any
 
 from finetune.data.files import READERS, first_line, read_file
-from finetune.data.rows import Rows, joined
+from finetune.data.keeping import Keep
+from finetune.data.rows import Column, Rows, joined
 from finetune.errors import DataError, did_you_mean, listed
 
-__all__ = ["READERS", "Rows", "fingerprint", "load_files", "load_hub", "read_file"]
+__all__ = ["READERS", "Column", "Keep", "Rows", "fingerprint", "load_files", "load_hub", "read_file"]
 
 
-def load_files(files: Mapping[Any, Sequence[Path]]) -> dict[str, Rows]:
+LARGE = 2**25
+"""From how many bytes on the files of a split aren't held in memory: so many take a second to read."""
+
+
+def load_files(files: Mapping[Any, Sequence[Path]], *, keep: Keep | None = None) -> dict[str, Rows]:
     """Returns split ▶ rows of its files, one after the other.
 
-    Raises DataError as `read_file` does, where the files of a split differ in their columns or in a column's type, and
-    where they have no rows.
+    With `keep` the rows of a large split stay on disk. Raises DataError as `read_file` does, where the files of a split
+    differ in their columns or in a column's type, and where they have no rows.
     """
     splits = {}
     for split, paths in files.items():
-        parts = [read_file(path) for path in paths]
+        is_large = sum(path.stat().st_size for path in paths if path.is_file()) >= LARGE
+        parts = [read_file(path, keep=keep if is_large else None) for path in paths]
         columns = parts[0].columns
         for path, part in zip(paths, parts, strict=True):
             if set(part.columns) != set(columns):

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from finetune.data.large import kept_table
 from finetune.data.rows import Rows
 from finetune.data.texts import check_quotes, other_kind, read_utf8
 from finetune.errors import DataError, listed
@@ -18,9 +19,13 @@ if TYPE_CHECKING:
     import pyarrow
     from pyarrow import csv
 
+    from finetune.data.keeping import Keep
 
 MAX_BLOCK = 2**31 - 1
 """The most bytes that arrow parses at once."""
+PART_ROWS = 10_000
+"""How many rows of a large parquet file are read at a time."""
+BUFFER_BYTES = 2**20
 DEEPEST = 10
 """The most levels of lists and objects in a cell, which no column that is read has; the time that arrow takes for them
 grows with the cube of their number."""
@@ -164,6 +169,22 @@ def _why_no_column(name: str, values: Sequence[Any], error: Exception) -> str:
 
 def _read_parquet(path: Path) -> pyarrow.Table:
     import pyarrow
+
+    return pyarrow.concat_tables(_parquet_parts(path, rows=None))
+
+
+def _parquet_parts(path: Path, *, rows: int | None = PART_ROWS) -> Iterator[pyarrow.Table]:
+    """Yields the rows of a parquet file in order, so many at a time, or all of them; at least one table."""
+    import pyarrow
+
+    for table in _checked_parts(path, rows):
+        fields = [field.with_type(_plain(field.type)) for field in table.schema]
+        plain = pyarrow.schema(fields, metadata=table.schema.metadata)
+        yield table if plain == table.schema else table.cast(plain)
+
+
+def _checked_parts(path: Path, rows: int | None) -> Iterator[pyarrow.Table]:
+    import pyarrow
     from pyarrow import parquet
 
     with path.open("rb") as file:
@@ -171,13 +192,19 @@ def _read_parquet(path: Path) -> pyarrow.Table:
         if not start.startswith(b"PAR1"):
             raise ValueError(f"it is {other_kind(start) or 'no parquet file'}")
         try:
-            table = parquet.ParquetFile(file).read()
-            table.validate(full=True)
+            if rows is None or not (whole := parquet.ParquetFile(file)).metadata.num_rows:
+                table = parquet.ParquetFile(file).read()
+                table.validate(full=True)
+                yield table
+                return
+            # By default the pages of a group of rows, which may be all there are, stay in memory until it is read.
+            whole = parquet.ParquetFile(file, metadata=whole.metadata, pre_buffer=False, buffer_size=BUFFER_BYTES)
+            for batch in whole.iter_batches(batch_size=rows):
+                table = pyarrow.Table.from_batches([batch])
+                table.validate(full=True)
+                yield table
         except (pyarrow.ArrowException, OSError) as error:
             raise ValueError(f"it is damaged or cut short: {error}") from error
-    fields = [field.with_type(_plain(field.type)) for field in table.schema]
-    plain = pyarrow.schema(fields, metadata=table.schema.metadata)
-    return table if plain == table.schema else table.cast(plain)
 
 
 def _plain(kind: pyarrow.DataType) -> pyarrow.DataType:
@@ -204,17 +231,24 @@ READERS: dict[str, Callable[[Path], pyarrow.Table]] = {
 }
 
 
-def read_file(path: Path) -> Rows:
+def read_file(path: Path, *, keep: Keep | None = None) -> Rows:
     """Returns the rows of one csv, tsv, json (a list of objects), jsonl or parquet file.
 
-    Every text stays text: in a csv "NA" and "None" are words, not nulls, and 007 is no number. Raises DataError where
-    there is no such file, its kind is unknown, it can't be parsed, or what it says is ambiguous.
+    Every text stays text: in a csv "NA" and "None" are words, not nulls, and 007 is no number. With `keep` the rows are
+    in a file that is mapped; to make it takes memory for a part of a parquet file, but for the whole of another kind,
+    where any cell may decide what a column is. Raises DataError where there is no such file, its kind is unknown, it
+    can't be parsed, or what it says is ambiguous.
     """
     import pyarrow
 
     try:
         _check_path(path)
-        table = READERS[path.suffix.lower()](path)
+        suffix = path.suffix.lower()
+        read = READERS[suffix]
+        by_parts = _parquet_parts if suffix == ".parquet" else lambda path: [read(path)]
+        table = None if keep is None else kept_table(path, read=by_parts, keep=keep)
+        if table is None:
+            table = read(path)
         if repeated := _repeated(table.column_names):
             raise DataError(f"{path}: column names are repeated: {listed(sorted(repeated))}")
         if deep := [field.name for field in table.schema if _is_deeper(field.type, DEEPEST)]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 if TYPE_CHECKING:
     import numpy as np
@@ -14,6 +14,31 @@ if TYPE_CHECKING:
 
 METADATA = b"huggingface"
 """Where `datasets` keeps what it knows of the columns of a table."""
+
+CHUNK = 1000
+"""How many values of a column are Python objects at a time."""
+
+
+@dataclass(frozen=True)
+class Column(Sequence[Any]):
+    """The values of a column, which are made when they are asked for; a slice of it is a list."""
+
+    values: pyarrow.ChunkedArray
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    @overload
+    def __getitem__(self, index: int) -> Any: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Any]: ...
+    def __getitem__(self, index: int | slice) -> Any:
+        return self.values[index].to_pylist() if isinstance(index, slice) else self.values[index].as_py()
+
+    def __iter__(self) -> Iterator[Any]:
+        for chunk in self.values.iterchunks():
+            for start in range(0, len(chunk), CHUNK):
+                yield from chunk.slice(start, CHUNK).to_pylist()
 
 
 @dataclass(frozen=True)
@@ -49,10 +74,13 @@ class Rows:
         """Returns what the values of `column` are: "string", "int64", "bool", "float64", "lists", "objects", …"""
         return _kind(self.table.schema.field(column).type)
 
+    def column(self, name: str) -> Column:
+        """Returns a column, whose values stay where they are; of classes, their numbers."""
+        return Column(self.table.column(name))
+
     def values(self, column: str) -> list[Any]:
-        """Returns the values of `column`; of classes, their numbers."""
-        values: list[Any] = self.table.column(column).to_pylist()
-        return values
+        """Returns all values of `column` at once; of classes, their numbers."""
+        return self.column(column)[:]
 
     def select(self, positions: np.ndarray[Any, np.dtype[np.int64]]) -> Rows:
         """Returns the rows at `positions`, in that order."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,36 +15,68 @@ from finetune.errors import DataError
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-Integers = np.ndarray[Any, np.dtype[np.int64]]
+Integers = np.ndarray[Any, np.dtype[np.signedinteger[Any]]]
+
+CHUNK = 1000
+"""How many texts are read and tokenised at a time; the tokenizer shares them out over its own threads."""
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Some examples, one after the other: `features`: name ▶ the int32 values of all, end to end; `lengths`: how many
+    tokens each has; `truncated`: how many of them were longer than allowed."""
+
+    features: Mapping[str, Integers]
+    lengths: Integers
+    truncated: int
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """All n examples of a split as a `Chunk` has them; `offsets`: n + 1 bounds of the examples in the features."""
+
+    features: Mapping[str, Integers]
+    offsets: Integers
+    truncated: int
 
 
 @dataclass(frozen=True)
 class EncodedSplit(torch.utils.data.Dataset[dict[str, Any]]):
-    """The n examples of one split, tokenised.
+    """n examples of one split, tokenised.
 
-    `features`: name ▶ the values of all examples, end to end (tokens in all, not n × longest); `offsets`: n + 1 bounds
-    of the examples in them; `labels`: n class numbers; `rows`: n positions in the split as it was read; `truncated`:
-    how many examples were longer than allowed.
+    `features`: name ▶ the values of all examples of the split, end to end (tokens in all, not n × longest), in memory
+    or in a mapped file; `starts`, `lengths`: where in them each of the n begins, and how many tokens it has; `labels`:
+    n class numbers; `rows`: n positions in the split as it was read; `truncated`: how many examples of the split were
+    longer than allowed.
     """
 
     features: Mapping[str, Integers]
-    offsets: Integers
+    starts: Integers
+    lengths: Integers
     labels: Integers
     rows: Integers
     truncated: int = 0
+
+    @classmethod
+    def of(cls, tokens: Tokens, labels: Sequence[int] | Integers) -> EncodedSplit:
+        """Returns all examples of a split, in order."""
+        return cls(
+            features=tokens.features,
+            starts=tokens.offsets[:-1],
+            lengths=np.diff(tokens.offsets),
+            labels=np.asarray(labels, dtype=np.int64),
+            rows=np.arange(len(labels)),
+            truncated=tokens.truncated,
+        )
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        start, end = self.offsets[index], self.offsets[index + 1]
+        start = self.starts[index]
+        end = start + self.lengths[index]
         example: dict[str, Any] = {name: values[start:end] for name, values in self.features.items()}
         return {**example, "labels": self.labels[index]}
-
-    @property
-    def lengths(self) -> Integers:
-        """Tokens of each example."""
-        return np.diff(self.offsets)
 
     def require_tokens(self, split: str) -> None:
         """Raises DataError where an example of `split`, as this split is called, has no token."""
@@ -59,14 +92,11 @@ class EncodedSplit(torch.utils.data.Dataset[dict[str, Any]]):
         return self.select(np.argsort(-self.lengths, kind="stable"))
 
     def select(self, positions: Integers) -> EncodedSplit:
-        """Returns the examples at `positions`, in that order."""
-        bounds = [(self.offsets[position], self.offsets[position + 1]) for position in positions]
+        """Returns the examples at `positions`, in that order; their tokens stay where they are."""
         return EncodedSplit(
-            features={
-                name: np.concatenate([values[start:end] for start, end in bounds])
-                for name, values in self.features.items()
-            },
-            offsets=np.concatenate([[0], np.cumsum(self.lengths[positions])]),
+            features=self.features,
+            starts=self.starts[positions],
+            lengths=self.lengths[positions],
             labels=self.labels[positions],
             rows=self.rows[positions],
             truncated=self.truncated,
@@ -76,31 +106,52 @@ class EncodedSplit(torch.utils.data.Dataset[dict[str, Any]]):
 def encode_texts(
     texts: Sequence[str],
     pairs: Sequence[str] | None,
-    labels: Sequence[int],
+    labels: Sequence[int] | Integers,
     *,
     tokenizer: PreTrainedTokenizerBase,
     max_length: int,
-    chunk_size: int = 1000,
+    chunk_size: int = CHUNK,
 ) -> EncodedSplit:
-    """Returns the examples tokenised, each cut to `max_length` tokens (of a pair, the longer part first)."""
-    features: dict[str, list[Integers]] = {}
-    lengths: list[int] = []
-    truncated = 0
+    """Returns the examples tokenised, in memory, each cut to `max_length` tokens (of a pair, the longer part first)."""
+    chunks = tokenise(texts, pairs, tokenizer=tokenizer, max_length=max_length, chunk_size=chunk_size)
+    return EncodedSplit.of(in_memory(chunks), labels)
+
+
+def tokenise(
+    texts: Sequence[str],
+    pairs: Sequence[str] | None,
+    *,
+    tokenizer: PreTrainedTokenizerBase,
+    max_length: int,
+    chunk_size: int = CHUNK,
+) -> Iterator[Chunk]:
+    """Yields the examples tokenised, `chunk_size` at a time, cut as those of `encode_texts`."""
     for start in range(0, len(texts), chunk_size):
         chunk = [list(part[start : start + chunk_size]) for part in (texts, pairs) if part is not None]
         encoded = tokenizer(*chunk, truncation=True, max_length=max_length, padding=False, verbose=False)
-        lengths += [len(ids) for ids in encoded["input_ids"]]
-        truncated += _count_truncated(encoded, chunk, tokenizer, max_length)
-        for name, values in encoded.items():
-            if name != "attention_mask":
-                features.setdefault(name, []).append(np.concatenate([np.asarray(v, dtype=np.int64) for v in values]))
-    return EncodedSplit(
-        features={name: np.concatenate(parts).astype(np.int32) for name, parts in features.items()},
-        offsets=np.concatenate([[0], np.cumsum(lengths)]),
-        labels=np.asarray(labels, dtype=np.int64),
-        rows=np.arange(len(labels)),
-        truncated=truncated,
-    )
+        yield Chunk(
+            features={name: _end_to_end(values) for name, values in encoded.items() if name != "attention_mask"},
+            lengths=np.fromiter(map(len, encoded["input_ids"]), dtype=np.int64),
+            truncated=_count_truncated(encoded, chunk, tokenizer, max_length),
+        )
+
+
+def _end_to_end(values: Sequence[Sequence[int]]) -> Any:
+    return np.fromiter(chain.from_iterable(values), dtype=np.int32)
+
+
+def in_memory(chunks: Iterable[Chunk]) -> Tokens:
+    """Returns the examples of all chunks."""
+    parts: dict[str, bytearray] = {}  # which grow without a second copy of what they hold
+    lengths = [np.zeros(1, dtype=np.int64)]
+    truncated = 0
+    for chunk in chunks:
+        for name, values in chunk.features.items():
+            parts.setdefault(name, bytearray()).extend(values.data.cast("B"))
+        lengths.append(chunk.lengths)
+        truncated += chunk.truncated
+    features = {name: np.frombuffer(part, dtype=np.int32) for name, part in parts.items()}
+    return Tokens(features, np.cumsum(np.concatenate(lengths)), truncated)
 
 
 def _count_truncated(encoded: Any, chunk: list[list[str]], tokenizer: PreTrainedTokenizerBase, max_length: int) -> int:

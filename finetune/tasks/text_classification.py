@@ -2,34 +2,33 @@
 
 from __future__ import annotations
 
-import reprlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from finetune.errors import DataError, SettingError, did_you_mean, listed
-from finetune.tasks.class_names import check_names
+from finetune.errors import SettingError
+from finetune.tasks.columns import Labels, check_columns, texts_of
 
 if TYPE_CHECKING:
     import numpy as np
     import torch
     from transformers import PreTrainedTokenizerBase
 
-    from finetune.data import Rows
+    from finetune.data import Keep, Rows
     from finetune.tasks.encoding import EncodedSplit, Padding
     from finetune.tasks.pretrained import LoadedModel, Pretrained
-
-MANY_CLASSES = 1000
-"""From here on a class must have two examples on average: a number or a name in every row is no class."""
 
 
 @dataclass(frozen=True)
 class LabelledTexts:
-    """The examples of one split: texts, their second parts for pairs, and class numbers."""
+    """The examples of one split: texts, their second parts for pairs, and class numbers.
+
+    Texts of `read` are made when they are asked for; they may be more than memory holds.
+    """
 
     texts: Sequence[str]
     pairs: Sequence[str] | None
-    labels: Sequence[int]
+    labels: Sequence[int] | np.ndarray[Any, np.dtype[np.int64]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,15 +61,15 @@ class TextClassification:
         almost every row, class names that are no names or look alike, and a label that is none of the classes.
         """
         for split, rows in splits.items():
-            _check_columns(split, rows, self.columns)
-        labels = {split: _labels(split, rows, self.label) for split, rows in splits.items()}
-        classes = _classes(splits["train"], self.label, labels["train"])
+            check_columns(split, rows, self.columns)
+        labels = {split: Labels.of(split, rows, self.label) for split, rows in splits.items()}
+        classes = labels["train"].classes()
         examples = {}
         for split, rows in splits.items():
             examples[split] = LabelledTexts(
-                texts=_texts(split, rows, self.text),
-                pairs=None if self.text_pair is None else _texts(split, rows, self.text_pair),
-                labels=_numbers(split, self.label, labels[split], list(classes)),
+                texts=texts_of(split, rows, self.text),
+                pairs=None if self.text_pair is None else texts_of(split, rows, self.text_pair),
+                labels=labels[split].numbers(list(classes)),
             )
         return tuple(classes.values()), examples
 
@@ -80,13 +79,27 @@ class TextClassification:
 
         return find_cautions(splits, classes)
 
-    def encode(self, examples: LabelledTexts, tokenizer: PreTrainedTokenizerBase) -> EncodedSplit:
-        """Returns the examples tokenised and cut to `max_length`."""
-        from finetune.tasks.encoding import encode_texts
+    def encode(
+        self,
+        examples: LabelledTexts,
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        fingerprint: str | None = None,
+        keep: Keep | None = None,
+    ) -> EncodedSplit:
+        """Returns the examples tokenised and cut to `max_length`.
 
-        return encode_texts(
-            examples.texts, examples.pairs, examples.labels, tokenizer=tokenizer, max_length=self.max_length
-        )
+        `keep`: keeps the tokens for another time, of examples known by the `fingerprint` of their columns.
+        """
+        from finetune.tasks.encoding import EncodedSplit, encode_texts
+        from finetune.tasks.kept_tokens import kept_tokens
+
+        settings: dict[str, Any] = {"tokenizer": tokenizer, "max_length": self.max_length}
+        if keep is not None and fingerprint is not None:
+            kept = kept_tokens(examples.texts, examples.pairs, fingerprint=fingerprint, keep=keep, **settings)
+            if kept is not None:
+                return EncodedSplit.of(kept, examples.labels)
+        return encode_texts(examples.texts, examples.pairs, examples.labels, **settings)
 
     def collator(self, tokenizer: PreTrainedTokenizerBase) -> Padding:
         """Returns what makes a batch of examples: dynamic padding."""
@@ -155,88 +168,3 @@ class TextClassification:
         probabilities = powers / powers.sum(axis=-1, keepdims=True)
         columns: dict[str, Any] = {"prediction": [classes[number] for number in self.predict(logits)]}
         return columns | {f"probability_{name}": probabilities[:, number] for number, name in enumerate(classes)}
-
-
-def _check_columns(split: str, rows: Rows, columns: Sequence[str]) -> None:
-    if len(rows) == 0:
-        raise DataError(f"the {split} split is empty")
-    for column in columns:
-        if column not in rows.columns:
-            raise DataError(
-                f'the {split} split has no column "{column}"; it has '
-                f"{listed(rows.columns)}{did_you_mean(column, rows.columns)}"
-            )
-
-
-def _values(split: str, rows: Rows, column: str, *, empty: Sequence[Any] = (None,)) -> list[Any]:
-    """Returns the column as plain values, a ClassLabel's by their names; raises DataError where one is in `empty`."""
-    values = rows.values(column)
-    missing = [row for row, value in enumerate(values, start=1) if value in empty]
-    if missing:
-        raise DataError(
-            f'column "{column}" of the {split} split is empty in {_rows(len(missing))}, the first of them row '
-            f"{missing[0]:,}: fill or remove them"
-        )
-    names = rows.class_names.get(column)
-    if names is None:
-        return values
-    return [names[value] if 0 <= value < len(names) else value for value in values]
-
-
-def _rows(count: int) -> str:
-    return f"{count:,} row{'s' * (count > 1)}"
-
-
-def _texts(split: str, rows: Rows, column: str) -> list[str]:
-    values, kind = _values(split, rows, column), rows.kind(column)
-    if kind not in {"string", "large_string"}:
-        raise DataError(
-            f'column "{column}" of the {split} split holds {kind}, not text; name the '
-            "column of texts, or write them as strings"
-        )
-    return values
-
-
-def _labels(split: str, rows: Rows, column: str) -> list[Any]:
-    values, kind = _values(split, rows, column, empty=(None, "")), rows.kind(column)
-    if not (kind in {"string", "large_string", "bool"} or kind.startswith(("int", "uint"))):
-        raise DataError(
-            f'column "{column}" of the {split} split holds {kind}; classes are whole numbers, true/false or strings'
-        )
-    return values
-
-
-def _classes(rows: Rows, column: str, labels: Sequence[Any]) -> dict[Any, str]:
-    """Returns each class's value in the label column ▶ its name, in the order of the classes' numbers."""
-    known = rows.class_names.get(column)
-    classes = {
-        value: str(value).lower() if isinstance(value, bool) else str(value) for value in known or sorted(set(labels))
-    }
-    where = f'column "{column}" of the train split'
-    if len(classes) < 2:
-        raise DataError(f"{where} has only one class, {reprlib.repr(labels[0])}; two are needed")
-    if known is None and len(classes) > max(MANY_CLASSES, len(labels) / 2):
-        raise DataError(
-            f"{where} has {len(classes):,} classes in {len(labels):,} rows, too few of each to learn from; is it a "
-            "column of numbers or names?"
-        )
-    check_names(where, list(classes.values()))
-    return classes
-
-
-def _numbers(split: str, column: str, labels: Sequence[Any], classes: Sequence[Any]) -> list[int]:
-    numbers = {value: number for number, value in enumerate(classes)}
-    unknown = [(row, value) for row, value in enumerate(labels, start=1) if value not in numbers]
-    if not unknown:
-        return [numbers[value] for value in labels]
-    if all(value == -1 for value in labels):
-        raise DataError(
-            f'column "{column}" of the {split} split is -1 in every row: it has no labels, so it can\'t be scored; '
-            "leave the split out"
-        )
-    row, value = unknown[0]
-    choices = ", ".join(map(reprlib.repr, classes[:20])) + (", …" if len(classes) > 20 else "")
-    raise DataError(
-        f'column "{column}" of the {split} split holds {reprlib.repr(value)} in row {row:,} '
-        f"({_rows(len(unknown))} of this kind in all), which is no class of the train split; those are {choices}"
-    )

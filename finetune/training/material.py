@@ -12,6 +12,7 @@ import numpy as np
 from finetune.data import fingerprint, load_files, load_hub
 from finetune.evaluation.record import SplitIdentity
 from finetune.recipe import FileData, Recipe
+from finetune.training.cache import Cache, cache_folder
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -40,13 +41,15 @@ class RawData:
 
 @dataclass(frozen=True)
 class Material:
-    """Everything encoded. `identities` says what each split was, `cautions` what its scores must be read with."""
+    """Everything encoded. `identities` says what each split was, `cautions` what its scores must be read with,
+    `not_kept` why the cache couldn't keep something of it, if so."""
 
     splits: Mapping[str, EncodedSplit]
     classes: tuple[str, ...]
     identities: Mapping[str, SplitIdentity]
     tokenizer: PreTrainedTokenizerBase
     cautions: Sequence[str]
+    not_kept: str | None = None
 
 
 class Library:
@@ -59,6 +62,7 @@ class Library:
     def __init__(self, *, keep_weights: bool = False, trust_remote_code: bool = False) -> None:
         self._keep_weights = keep_weights
         self.trust_remote_code = trust_remote_code
+        self._cache = Cache(cache_folder())
         self._data: dict[str, RawData] = {}
         self._material: dict[str, Material] = {}
         self._weights: dict[str, Weights] = {}
@@ -67,14 +71,14 @@ class Library:
         """Reads and checks every split that the recipe names; raises DataError."""
         key = recipe.model_dump_json(include={"data", "task"})
         if key not in self._data:
-            self._data[key] = _read_data(recipe)
+            self._data[key] = _read_data(recipe, self._cache)
         return self._data[key]
 
     def material(self, recipe: Recipe) -> Material:
         """Tokenises every split; raises ModelError where the tokenizer can't be had."""
         key = recipe.model_dump_json(include={"data", "task", "model"})
         if key not in self._material:
-            self._material[key] = _encode(recipe, self.data(recipe), self._source(recipe))
+            self._material[key] = _encode(recipe, self.data(recipe), self._source(recipe), self._cache)
         return self._material[key]
 
     def model(self, recipe: Recipe) -> LoadedModel:
@@ -107,17 +111,17 @@ class Library:
         return source
 
 
-def _read_data(recipe: Recipe) -> RawData:
-    splits = {split: _drawn(rows, split, recipe) for split, rows in _load(recipe).items()}
+def _read_data(recipe: Recipe, cache: Cache) -> RawData:
+    splits = {split: _drawn(rows, split, recipe) for split, rows in _load(recipe, cache).items()}
     classes, examples = recipe.task.read(splits)
     fingerprints = {split: fingerprint(rows, recipe.task.columns) for split, rows in splits.items()}
     return RawData(examples, classes, fingerprints, recipe.task.cautions(examples, classes))
 
 
-def _load(recipe: Recipe) -> dict[str, Rows]:
+def _load(recipe: Recipe, cache: Cache) -> dict[str, Rows]:
     data = recipe.data
     if isinstance(data, FileData):
-        return load_files(data.files)
+        return load_files(data.files, keep=cache.keep)
     return load_hub(data.hub, configuration=data.config, revision=data.revision, splits=data.splits)
 
 
@@ -140,16 +144,19 @@ def training_examples(recipe: Recipe, material: Material) -> EncodedSplit:
     return train if count >= len(train) else train.select(draw(len(train), count, seed=recipe.training.seed))
 
 
-def _encode(recipe: Recipe, data: RawData, source: Pretrained) -> Material:
+def _encode(recipe: Recipe, data: RawData, source: Pretrained, cache: Cache) -> Material:
     tokenizer = recipe.task.load_tokenizer(source)
-    splits = {split: recipe.task.encode(examples, tokenizer) for split, examples in data.examples.items()}
+    splits = {
+        split: recipe.task.encode(examples, tokenizer, fingerprint=data.fingerprints[split], keep=cache.keep)
+        for split, examples in data.examples.items()
+    }
     for split, encoded in splits.items():
         encoded.require_tokens(split)
     identities = {
         split: SplitIdentity(fingerprint=data.fingerprints[split], count=len(encoded), truncated=encoded.truncated)
         for split, encoded in splits.items()
     }
-    return Material(splits, data.classes, identities, tokenizer, data.cautions)
+    return Material(splits, data.classes, identities, tokenizer, data.cautions, not_kept=cache.fault)
 
 
 def describe_source(recipe: Recipe) -> str:

@@ -6,12 +6,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
 
 from finetune.evaluation.comparison import brief
 from finetune.recipe import Recipe, Study
 from finetune.schedules import Schedule
 from finetune.training.layout import Horizon
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
 
 POINTS = 2000
 """The most points of a rate's curve."""
@@ -27,9 +32,10 @@ class Lengths:
     longest: int
 
     @classmethod
-    def of(cls, lengths: Sequence[int]) -> Lengths:
-        """Returns what sums up `lengths`, of which there is at least one."""
-        return cls(sum(lengths) / len(lengths), max(lengths))
+    def of(cls, lengths: npt.ArrayLike) -> Lengths:
+        """Returns what sums up `lengths`, shape (n,), n at least 1."""
+        each = np.asarray(lengths)
+        return cls(int(each.sum()) / len(each), int(each.max()))
 
 
 @dataclass(frozen=True)

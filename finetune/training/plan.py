@@ -114,6 +114,8 @@ def show_plan(plan: Plan, console: Console, *, precision: str, resumed_at: int) 
         ("output", str(plan.run)),
     ]
     rows += [("caution", caution) for caution in plan.material.cautions]
+    if plan.material.not_kept:
+        rows.append(("cache", f"{plan.material.not_kept}; the run goes on without it"))
     if recipe.tracking:
         rows.append(("tracking", ", ".join(recipe.tracking)))
     if resumed_at:

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from finetune.errors import ModelError
 from finetune.evaluation.record import RECIPE, RECORD, read_record
 from finetune.recipe import Recipe, Study
 from finetune.tasks.model_folder import CONFIG, check_length, check_location
 from finetune.tasks.text_classification import LabelledTexts
-from finetune.tasks.token_lengths import read_tokenizer, token_lengths
+from finetune.tasks.token_lengths import CHUNK, read_tokenizer, token_lengths
 from finetune.training.checkpoints import newest_checkpoint, read_identity
 from finetune.training.layout import Horizon, plan_horizon
 from finetune.training.material import Library, RawData, draw
@@ -105,20 +107,26 @@ def _number(path: Path, key: str) -> int | None:
 
 def _split(recipe: Recipe, split: str, data: RawData, tokenizer: Tokenizer | None) -> SplitOutlook:
     examples = data.examples[split]
-    texts, pairs = examples.texts, examples.pairs
-    used = min(len(texts), recipe.data.examples.get("train", len(texts))) if split == "train" else len(texts)
-    counts = dict.fromkeys(data.classes, 0)
-    for label in examples.labels:
-        counts[data.classes[label]] += 1
-    whole = texts if pairs is None else [f"{text} {pair}" for text, pair in zip(texts, pairs, strict=True)]
+    count = len(examples.texts)
+    used = min(count, recipe.data.examples.get("train", count)) if split == "train" else count
+    of_each = np.bincount(examples.labels, minlength=len(data.classes)).tolist()
+    characters, words = _characters_and_words(examples)
     return SplitOutlook(
-        examples=len(texts),
+        examples=count,
         used=used,
-        classes=counts,
-        characters=Lengths.of([len(text) for text in whole]),
-        words=Lengths.of([len(text.split()) for text in whole]),
+        classes=dict(zip(data.classes, of_each, strict=True)),
+        characters=characters,
+        words=words,
         tokens=None if tokenizer is None else _tokens(recipe, examples, tokenizer),
     )
+
+
+def _characters_and_words(examples: LabelledTexts) -> tuple[Lengths, Lengths]:
+    whole = (
+        examples.texts if examples.pairs is None else map(" ".join, zip(examples.texts, examples.pairs, strict=True))
+    )
+    lengths = np.fromiter(((len(text), len(text.split())) for text in whole), dtype=np.dtype((np.int64, 2)))
+    return Lengths.of(lengths[:, 0]), Lengths.of(lengths[:, 1])
 
 
 def _tokens(recipe: Recipe, examples: LabelledTexts, tokenizer: Tokenizer) -> Tokens:
@@ -127,9 +135,13 @@ def _tokens(recipe: Recipe, examples: LabelledTexts, tokenizer: Tokenizer) -> To
     return Tokens(Lengths.of(lengths), len(lengths), sum(length > recipe.task.max_length for length in lengths))
 
 
-def _lengths_of(examples: LabelledTexts, rows: Any, tokenizer: Tokenizer) -> list[int]:
-    pairs = None if examples.pairs is None else [examples.pairs[row] for row in rows]
-    return token_lengths(tokenizer, [examples.texts[row] for row in rows], pairs)
+def _lengths_of(examples: LabelledTexts, rows: Sequence[int], tokenizer: Tokenizer) -> list[int]:
+    lengths: list[int] = []
+    for start in range(0, len(rows), CHUNK):
+        chunk = rows[start : start + CHUNK]
+        pairs = None if examples.pairs is None else [examples.pairs[row] for row in chunk]
+        lengths += token_lengths(tokenizer, [examples.texts[row] for row in chunk], pairs)
+    return lengths
 
 
 def _horizon(recipe: Recipe, data: DataOutlook) -> Horizon | None:
@@ -154,7 +166,7 @@ def _counts_tokens(value: Any) -> bool:
 def _train_tokens(recipe: Recipe, train: LabelledTexts, samples: int, tokenizer: Tokenizer) -> int:
     """Returns the tokens of an epoch, each example cut to what the task keeps."""
     rows = draw(len(train.texts), samples, seed=recipe.training.seed)
-    return sum(min(length, recipe.task.max_length) for length in _lengths_of(train, rows, tokenizer))
+    return sum(min(length, recipe.task.max_length) for length in _lengths_of(train, rows.tolist(), tokenizer))
 
 
 def _found(run: Path, data: RawData) -> RunState:

@@ -1,0 +1,148 @@
+"""Columns of rows as texts and as classes, with one message where they are neither; values stay in the table."""
+
+from __future__ import annotations
+
+import reprlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from finetune.data import Column, Rows
+from finetune.errors import DataError, did_you_mean, listed
+from finetune.tasks.class_names import check_names
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    Integers = np.ndarray[Any, np.dtype[np.int64]]
+
+MANY_CLASSES = 1000
+"""From here on a class must have two examples on average: a number or a name in every row is no class."""
+TEXT = frozenset({"string", "large_string"})
+UNKNOWN = -1
+
+
+def check_columns(split: str, rows: Rows, columns: Sequence[str]) -> None:
+    """Raises DataError where `rows` has no row, or lacks one of `columns`."""
+    if len(rows) == 0:
+        raise DataError(f"the {split} split is empty")
+    for column in columns:
+        if column not in rows.columns:
+            raise DataError(
+                f'the {split} split has no column "{column}"; it has '
+                f"{listed(rows.columns)}{did_you_mean(column, rows.columns)}"
+            )
+
+
+def texts_of(split: str, rows: Rows, column: str) -> Column:
+    """Returns a column of texts; raises DataError where one is missing, or it holds something else."""
+    _check_filled(split, rows, column)
+    kind = rows.kind(column)
+    if kind not in TEXT:
+        raise DataError(
+            f'column "{column}" of the {split} split holds {kind}, not text; name the '
+            "column of texts, or write them as strings"
+        )
+    return rows.column(column)
+
+
+@dataclass(frozen=True)
+class Labels:
+    """The labels of a split: whole numbers, truth values or texts; those of a ClassLabel by their names."""
+
+    split: str
+    rows: Rows
+    column: str
+
+    @classmethod
+    def of(cls, split: str, rows: Rows, column: str) -> Labels:
+        """Returns the labels in a column; raises DataError where one is missing, or they can be no classes."""
+        _check_filled(split, rows, column, also_empty=True)
+        kind = rows.kind(column)
+        if not (kind in TEXT or kind == "bool" or kind.startswith(("int", "uint"))):
+            raise DataError(
+                f'column "{column}" of the {split} split holds {kind}; classes are whole numbers, true/false or strings'
+            )
+        return cls(split, rows, column)
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, row: int) -> Any:
+        return self._named(self.rows.column(self.column)[row])
+
+    @cached_property
+    def distinct(self) -> list[Any]:
+        """Each label once, in the order in which they come."""
+        return [self._named(value) for value in self._stored.to_pylist()]
+
+    @cached_property
+    def _stored(self) -> Any:
+        return self.rows.table.column(self.column).unique()
+
+    def _named(self, value: Any) -> Any:
+        names = self.rows.class_names.get(self.column)
+        return value if names is None or not 0 <= value < len(names) else names[value]
+
+    def classes(self) -> dict[Any, str]:
+        """Returns each class's label ▶ its name, in the order of the classes' numbers; raises DataError."""
+        known = self.rows.class_names.get(self.column)
+        classes = {
+            value: str(value).lower() if isinstance(value, bool) else str(value)
+            for value in known or sorted(self.distinct)
+        }
+        where = f'column "{self.column}" of the {self.split} split'
+        if len(classes) < 2:
+            raise DataError(f"{where} has only one class, {reprlib.repr(self[0])}; two are needed")
+        if known is None and len(classes) > max(MANY_CLASSES, len(self) / 2):
+            raise DataError(
+                f"{where} has {len(classes):,} classes in {len(self):,} rows, too few of each to learn from; is it a "
+                "column of numbers or names?"
+            )
+        check_names(where, list(classes.values()))
+        return classes
+
+    def numbers(self, classes: Sequence[Any]) -> Integers:
+        """Returns the position in `classes` of each label, shape (n,); raises DataError where one is none of them."""
+        import numpy as np
+        from pyarrow import compute
+
+        known: Mapping[Any, int] = {value: number for number, value in enumerate(classes)}
+        of_distinct = np.array([known.get(value, UNKNOWN) for value in self.distinct], dtype=np.int64)
+        places = compute.index_in(self.rows.table.column(self.column), value_set=self._stored)
+        numbers: Integers = of_distinct[places.to_numpy()]
+        unknown = int(np.count_nonzero(numbers == UNKNOWN))
+        if not unknown:
+            return numbers
+        if all(value == -1 for value in self.distinct):
+            raise DataError(
+                f'column "{self.column}" of the {self.split} split is -1 in every row: it has no labels, so it can\'t '
+                "be scored; leave the split out"
+            )
+        row = int(np.argmax(numbers == UNKNOWN))
+        choices = ", ".join(map(reprlib.repr, classes[:20])) + (", …" if len(classes) > 20 else "")
+        raise DataError(
+            f'column "{self.column}" of the {self.split} split holds {reprlib.repr(self[row])} in row {row + 1:,} '
+            f"({_rows(unknown)} of this kind in all), which is no class of the train split; those are {choices}"
+        )
+
+
+def _check_filled(split: str, rows: Rows, column: str, *, also_empty: bool = False) -> None:
+    """Raises DataError where a value is null or, on demand, the empty text."""
+    from pyarrow import compute
+
+    values = rows.table.column(column)
+    missing = values.is_null()
+    if also_empty and rows.kind(column) in TEXT:
+        missing = compute.or_kleene(missing, compute.equal(values, ""))
+    count = compute.sum(missing).as_py()
+    if count:
+        raise DataError(
+            f'column "{column}" of the {split} split is empty in {_rows(count)}, the first of them row '
+            f"{compute.index(missing, value=True).as_py() + 1:,}: fill or remove them"
+        )
+
+
+def _rows(count: int) -> str:
+    return f"{count:,} row{'s' * (count > 1)}"
