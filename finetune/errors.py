@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 from itertools import islice
 
 from finetune.untrusted import presentable
@@ -116,6 +117,11 @@ class DeviceError(FinetuneError):
 
 def did_you_mean(word: str, choices: Collection[str]) -> str:
     """Returns " (did you mean X?)" for the choice nearest to `word`, or "" where none is near."""
+    return _did_you_mean(word, tuple(choices))
+
+
+@lru_cache(maxsize=4096)  # each setting of a study may have the same thousand unknown keys
+def _did_you_mean(word: str, choices: tuple[str, ...]) -> str:
     from difflib import get_close_matches
 
     near = get_close_matches(word.casefold(), {choice.casefold(): choice for choice in choices}, n=1, cutoff=0.6)

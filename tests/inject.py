@@ -71,7 +71,8 @@ def disturb(kind, recipe, folder, *, count, seed):
 
 
 def as_faults(counts):
-    """Returns counts of spoilt texts as faults: one that ends in a traceback is altered."""
+    """Returns counts of spoilt texts as faults: one that ends in a traceback, or takes too long, is altered, and shown."""
+    print(*counts.shown, sep="\n", flush=True)
     return Faults(counts.injected, counts.injected - counts.crashes, 0, counts.crashes)
 
 
