@@ -15,16 +15,17 @@ PACKAGE = Path(finetune.__file__).parent
 # Each part, and the parts it may import. Nothing imports cli but run; nothing imports run.
 ARROWS = {
     "untrusted": set(),
+    "whole_files": set(),
     "keys": set(),
     "errors": {"untrusted"},
     "schedules": {"errors"},
-    "figures": {"errors"},
+    "figures": {"errors", "whole_files"},
     "optimizers": {"errors"},
     "metrics": {"errors"},
     "data": {"errors"},
     "tasks": {"errors", "data"},
     "recipe": {"errors", "keys", "schedules", "optimizers", "metrics", "tasks"},
-    "evaluation": {"errors", "keys", "untrusted"},
+    "evaluation": {"errors", "keys", "untrusted", "whole_files"},
     "report": {"errors", "untrusted", "evaluation", "figures"},
     "training": {
         *("errors", "keys", "untrusted", "schedules", "optimizers", "metrics", "data", "tasks", "recipe", "evaluation")

@@ -10,9 +10,7 @@ model/                     the kept model and its tokenizer
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -26,6 +24,7 @@ from pydantic import (
 )
 
 from finetune.errors import RecordError, listed
+from finetune.whole_files import replacing
 
 RECORD = "record.json"
 RECIPE = "recipe.yaml"
@@ -269,16 +268,10 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
 
     Raises RecordError where the place can't be written.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write(temporary)
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
+        with replacing(path) as temporary:
+            write(temporary)
     except OSError as error:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
         raise RecordError(f"{path}: can't be written: {error.strerror or error}") from error
 
 

@@ -5,10 +5,8 @@ from __future__ import annotations
 import io
 import json
 import math
-import os
 import textwrap
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +26,7 @@ from finetune.figures.curves import (
     y_span,
 )
 from finetune.figures.palette import COLOURS, DASHES, FAINT, GRID, INK, PIXELS_PER_BOLD_LETTER, PIXELS_PER_LETTER
+from finetune.whole_files import replacing
 
 if TYPE_CHECKING:
     import altair
@@ -170,14 +169,10 @@ def save(chart: altair.TopLevelMixin, path: Path) -> None:
     check_suffix(path)
     suffix = path.suffix.lower()
     content = _rendered(chart, suffix.removeprefix("."))
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_bytes(content)
-        temporary.replace(path)
+        with replacing(path) as temporary:
+            temporary.write_bytes(content)
     except OSError as error:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
         raise SettingError("output", f"{path} can't be written: {error.strerror or error}") from error
 
 
