@@ -10,10 +10,10 @@ from typing import Any
 
 from finetune.data.files import READERS, first_line, read_file
 from finetune.data.keeping import Keep
-from finetune.data.rows import Column, Rows, joined
+from finetune.data.rows import CHUNK, Column, Rows, joined
 from finetune.errors import DataError, did_you_mean, listed
 
-__all__ = ["READERS", "Column", "Keep", "Rows", "fingerprint", "load_files", "load_hub", "read_file"]
+__all__ = ["CHUNK", "READERS", "Column", "Keep", "Rows", "fingerprint", "load_files", "load_hub", "read_file"]
 
 
 LARGE = 2**25

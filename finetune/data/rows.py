@@ -16,7 +16,7 @@ METADATA = b"huggingface"
 """Where `datasets` keeps what it knows of the columns of a table."""
 
 CHUNK = 1000
-"""How many values of a column are Python objects at a time."""
+"""How many values of a column are Python objects at a time, as where texts are read to be tokenised."""
 
 
 @dataclass(frozen=True)

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
+from finetune.data import CHUNK
+
 if TYPE_CHECKING:
     import numpy as np
 
     from finetune.tasks.text_classification import LabelledTexts
 
     Integers = np.ndarray[Any, np.dtype[np.int64]]
-
-CHUNK = 1000
 
 
 def find_cautions(splits: Mapping[str, LabelledTexts], classes: Sequence[str]) -> list[str]:

@@ -10,15 +10,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from finetune.data import CHUNK
 from finetune.errors import DataError
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 Integers = np.ndarray[Any, np.dtype[np.signedinteger[Any]]]
-
-CHUNK = 1000
-"""How many texts are read and tokenised at a time; the tokenizer shares them out over its own threads."""
 
 
 @dataclass(frozen=True)

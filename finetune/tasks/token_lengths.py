@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 TOKENIZER = "tokenizer.json"
-CHUNK = 1000
 
 
 def read_tokenizer(folder: Path) -> Tokenizer | None:
@@ -36,9 +35,5 @@ def read_tokenizer(folder: Path) -> Tokenizer | None:
 
 def token_lengths(tokenizer: Tokenizer, texts: Sequence[str], pairs: Sequence[str] | None) -> list[int]:
     """Returns how many tokens each example has, special ones included."""
-    lengths: list[int] = []
-    for start in range(0, len(texts), CHUNK):
-        chunk = slice(start, start + CHUNK)
-        examples = texts[chunk] if pairs is None else zip(texts[chunk], pairs[chunk], strict=True)
-        lengths += map(len, tokenizer.encode_batch_fast(list(examples)))
-    return lengths
+    examples = texts if pairs is None else zip(texts, pairs, strict=True)
+    return [len(tokens) for tokens in tokenizer.encode_batch_fast(list(examples))]

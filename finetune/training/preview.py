@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from finetune.data import CHUNK
 from finetune.errors import ModelError
 from finetune.evaluation.record import RECIPE, RECORD, read_record
 from finetune.recipe import Recipe, Study
 from finetune.tasks.model_folder import CONFIG, check_length, check_location
 from finetune.tasks.text_classification import LabelledTexts
-from finetune.tasks.token_lengths import CHUNK, read_tokenizer, token_lengths
+from finetune.tasks.token_lengths import read_tokenizer, token_lengths
 from finetune.training.checkpoints import newest_checkpoint, read_identity
 from finetune.training.layout import Horizon, plan_horizon
 from finetune.training.material import Library, RawData, draw
