@@ -22,7 +22,7 @@ def describe_environment(trainer: ScheduledTrainer) -> Environment:
     device = trainer.args.device
     return Environment(
         device=device.type,
-        hardware=torch.cuda.get_device_name(device) if device.type == "cuda" else describe_processor(),
+        hardware=describe_hardware(device),
         processes=trainer.args.world_size,
         threads=torch.get_num_threads(),
         accumulation=trainer.args.gradient_accumulation_steps * trainer.micro_batches.pieces,
@@ -43,6 +43,11 @@ def _version(distribution: str) -> str:
         return version(distribution)
     except PackageNotFoundError:  # run from a folder of sources
         return "not installed"
+
+
+def describe_hardware(device: torch.device) -> str:
+    """Returns the name of `device`: of the GPU, or as `describe_processor` does."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else describe_processor()
 
 
 def describe_processor() -> str:

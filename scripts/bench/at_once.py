@@ -18,9 +18,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from hand_written import device
 from models import RECIPE
 
-from finetune.training.environment import describe_processor
+from finetune.training.environment import describe_hardware
 
 
 def at_once(number: int, options: list[str], *, way: str) -> list[float]:
@@ -63,7 +64,7 @@ def main() -> None:
     result = {
         "recipe": RECIPE.name,
         "everything": arguments.everything,
-        "hardware": torch.cuda.get_device_name() if torch.cuda.is_available() else describe_processor(),
+        "hardware": describe_hardware(device()),
         "torch": torch.__version__,
         "samples per second, added up, by runs at once": totals,
     }

@@ -31,7 +31,7 @@ from rich.console import Console
 from finetune.evaluation.record import read_history
 from finetune.recipe import Recipe, load_recipe
 from finetune.training import fine_tune, run_directory
-from finetune.training.environment import describe_processor
+from finetune.training.environment import describe_hardware
 from finetune.training.material import Library, training_examples
 from finetune.training.precision import resolve_precision
 
@@ -152,7 +152,7 @@ def measure(arguments: argparse.Namespace, folder: str) -> dict[str, Any]:
         "overrides": arguments.overrides,
         "everything": arguments.everything,
         "model": "BERT-base of random weights" if arguments.bert_base else "the recipe's",
-        "hardware": describe_hardware(),
+        "hardware": describe_hardware(device()),
         "torch": torch.__version__,
         "threads": torch.get_num_threads(),
         "precision": precision,
@@ -167,10 +167,6 @@ def measure(arguments: argparse.Namespace, folder: str) -> dict[str, Any]:
         "flops_per_second_of_a_large_product": float(f"{reached:.4g}"),
         "utilisation": {name: float(f"{speed * needed / reached:.3g}") for name, speed in median.items()},
     }
-
-
-def describe_hardware() -> str:
-    return torch.cuda.get_device_name() if torch.cuda.is_available() else describe_processor()
 
 
 def ratios(rounds: Sequence[dict[str, float]]) -> dict[str, list[float]]:
