@@ -28,10 +28,8 @@ study:
 
 
 @pytest.fixture
-def study_file(small_recipe):
-    path = small_recipe.parent / "shared.yaml"
-    path.write_text(f"base: {small_recipe.name}\n{STUDY}", encoding="utf-8")
-    return path
+def study_file(write_study):
+    return write_study("shared", STUDY)
 
 
 @pytest.fixture

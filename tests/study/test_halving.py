@@ -29,10 +29,8 @@ SHARED = "successive halving: 194 updates of tuning instead of 260: 66 (25.4%) s
 
 
 @pytest.fixture
-def study_file(small_recipe):
-    path = small_recipe.parent / "halved.yaml"
-    path.write_text(f"base: {small_recipe.name}\noutput: {small_recipe.parent / 'runs'}\n{STUDY}", encoding="utf-8")
-    return path
+def study_file(write_study):
+    return write_study("halved", STUDY)
 
 
 @pytest.fixture

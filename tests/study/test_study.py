@@ -27,10 +27,8 @@ study:
 
 
 @pytest.fixture
-def study_file(small_recipe):
-    path = small_recipe.parent / "a_study.yaml"
-    path.write_text(f"base: {small_recipe.name}\noutput: {small_recipe.parent / 'runs'}\n{STUDY}", encoding="utf-8")
-    return path
+def study_file(write_study):
+    return write_study("a_study", STUDY)
 
 
 @pytest.fixture
