@@ -31,11 +31,15 @@ _Trying = Callable[[int], Sequence[Row]]
 
 
 def calibrate(recipe: Recipe, *, runs: int, library: Library) -> tuple[int, str]:
-    """Returns how many of `runs` runs like that of `recipe` to make at once on this machine, and why, in words."""
+    """Returns how many of `runs` runs like that of `recipe` to make at once on this machine, and why, in words.
+
+    Nothing is tried where there is no choice. Raises RunError where the run diverges at once.
+    """
+    if runs <= 1:
+        return 1, f"{runs} left to be made"
     device = layout_of(recipe).device
-    with TemporaryDirectory() as folder:
-        trying = partial(_rows, recipe, folder=Path(folder), library=library)
-        return _for_gpu(device, runs, trying) if device.type == "cuda" else _for_cpu(runs, trying)
+    trying = partial(_rows, recipe, library=library)
+    return _for_gpu(device, runs, trying) if device.type == "cuda" else _for_cpu(runs, trying)
 
 
 def _for_cpu(runs: int, trying: _Trying) -> tuple[int, str]:
@@ -94,12 +98,12 @@ def seconds_of_update(rows: Sequence[Row], *, first: int) -> float:
     return float((seconds[-1] - seconds[first - 1]) / (len(seconds) - first))
 
 
-def _rows(recipe: Recipe, updates: int, *, folder: Path, library: Library) -> Sequence[Row]:
+def _rows(recipe: Recipe, updates: int, *, library: Library) -> Sequence[Row]:
     """Returns the history of a run's first updates; raises RunError where it diverges in them."""
     brief = recipe.model_copy(update={"training": recipe.training.model_copy(update={"duration": updates + 1})})
-    with TemporaryDirectory(dir=folder) as place:
+    with TemporaryDirectory() as folder:
         trunk = train_trunk(
-            brief, folder=Path(place), until=updates, library=library, console=Console(quiet=True), stop=StopRequest()
+            brief, folder=Path(folder), until=updates, library=library, console=Console(quiet=True), stop=StopRequest()
         )
     if trunk is None:
         raise RunError("workers: auto can't be told: the first run diverges at once; give their number")

@@ -23,7 +23,7 @@ from finetune.study.calibration import calibrate
 from finetune.study.courses import plan_trunks, unrecorded
 from finetune.study.groves import TRUNKS, Grove, each_alone, perform_grove, plan_groves
 from finetune.study.halving import describe_savings, foresee, lay_out_setting
-from finetune.study.jobs import Done, final_jobs, tuning_jobs
+from finetune.study.jobs import Done, Job, final_jobs, tuning_jobs
 from finetune.study.ledger import check_name, study_directory, write_ledger
 from finetune.study.peaks import Choice, choose, equal_area_peaks, left_for
 from finetune.study.progress import StudyProgress
@@ -76,7 +76,8 @@ def run_study(
     for setting in study.settings:
         lay_out_setting(study, setting, library=library)
     if workers == "auto":
-        workers, why = calibrate(study.settings[0].recipe, runs=study.count, library=library)
+        runs = sum(len(jobs) for _, jobs in _left(study, source=source, library=library))
+        workers, why = calibrate(study.settings[0].recipe, runs=runs, library=library)
         say(console, f"{workers} runs at once: {why}")
     progress = StudyProgress(study, console, workers=workers)
     make = partial(perform_grove, source=source, keep_model=study.block.keep_models)
@@ -114,14 +115,20 @@ def plan_study(study: Study, *, source: Path) -> list[str]:
     check_name(study, source=source)
     library = Library()
     horizons = [lay_out_setting(study, setting, library=library) for setting in study.settings]
+    lines = []
+    for title, jobs in _left(study, source=source, library=library):
+        lines += [f"{title}: {len(jobs):,} runs", *describe(plan_trunks(jobs, library=library))]
+    return [*lines, *describe_savings(study, horizons)] if lines else ["every run is recorded"]
+
+
+def _left(study: Study, *, source: Path, library: Library) -> Iterator[tuple[str, list[Job]]]:
+    """Yields what runs are for, and those of them that aren't recorded yet; nothing for which all are."""
     tuning = foresee(study, source=source)
     peaks = equal_area_peaks(study, library) if study.block.equal_area else tuning.peaks
-    lines = []
     for title, jobs in (*tuning.jobs.items(), ("final", list(final_jobs(study, peaks)))):
         left = unrecorded(jobs, source=source)
         if left:
-            lines += [f"{title}: {len(left):,} runs", *describe(plan_trunks(left, library=library))]
-    return [*lines, *describe_savings(study, horizons)] if lines else ["every run is recorded"]
+            yield title, left
 
 
 def _write(

@@ -58,6 +58,12 @@ def test_calibration_leaves_nothing_changed(small_recipe):
     assert sorted(small_recipe.parent.rglob("*")) == before
 
 
+@pytest.mark.parametrize("runs", [0, 1])
+def test_nothing_is_tried_where_there_is_no_choice(small_recipe, monkeypatch, runs):
+    monkeypatch.setattr("finetune.study.calibration.train_trunk", None)
+    assert calibrate(load_recipe(small_recipe), runs=runs, library=Library())[0] == 1
+
+
 def test_a_run_that_diverges_at_once_cant_be_calibrated_by(small_recipe):
     recipe = load_recipe(small_recipe, ["optimizer={name: sgd, learning_rate: 1e30}", "schedule={name: constant}"])
     with pytest.raises(RunError, match="the first run diverges at once; give their number"):
