@@ -7,11 +7,11 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from finetune.metrics.base import Labels, Metric
+from finetune.metrics.answers import Answers, Form
+from finetune.metrics.base import RESAMPLES, Metric, Values, quotient, spread
 
+Labels = np.ndarray[Any, np.dtype[np.int64]]
 Tables = np.ndarray[Any, np.dtype[np.int64]]
-Values = np.ndarray[Any, np.dtype[np.float64]]
-RESAMPLES = 200
 
 
 def confusion_table(predictions: Labels, references: Labels) -> Tables:
@@ -26,35 +26,41 @@ class Accuracy(Metric):
 
     metric_name: ClassVar[str] = "accuracy"
     formula: ClassVar[str] = "correct / all"
+    forms: ClassVar[tuple[Form, ...]] = ("classes",)
 
-    def value(self, predictions: Labels, references: Labels) -> float:
-        return float(np.mean(predictions == references))
+    def value(self, answers: Answers) -> float:
+        return float(np.mean(answers.predictions == answers.references)) if len(answers) else math.nan
 
-    def standard_error(self, predictions: Labels, references: Labels) -> float:
-        share = self.value(predictions, references)
-        return math.sqrt(share * (1 - share) / len(references))
+    def standard_error(self, answers: Answers) -> float:
+        share = self.value(answers)
+        return math.sqrt(share * (1 - share) / len(answers)) if len(answers) else math.nan
 
 
 class TableMetric(Metric):
     """A metric that the confusion table says; subclasses give it for many tables at once.
 
-    Its standard error is that of the bootstrap over examples (Efron 1979): the standard deviation over `RESAMPLES`
-    draws of n examples with replacement, from a generator of fixed seed, so that the same predictions always give the
-    same figure. The table of n examples so drawn is multinomial.
+    Its standard error is that of the bootstrap over examples, as that of any metric is; the table of n examples drawn
+    with replacement is multinomial, and is drawn as such.
     """
+
+    forms: ClassVar[tuple[Form, ...]] = ("classes",)
 
     def of_tables(self, tables: Tables) -> Values:
         """Returns the metric, of shape (…), of confusion tables of shape (…, classes, classes)."""
         raise NotImplementedError
 
-    def value(self, predictions: Labels, references: Labels) -> float:
-        return float(self.of_tables(confusion_table(predictions, references)))
+    def value(self, answers: Answers) -> float:
+        if not len(answers):
+            return math.nan
+        return float(self.of_tables(confusion_table(answers.predictions, answers.references)))
 
-    def standard_error(self, predictions: Labels, references: Labels) -> float:
-        table = confusion_table(predictions, references)
+    def standard_error(self, answers: Answers) -> float:
+        if not len(answers):
+            return math.nan
+        table = confusion_table(answers.predictions, answers.references)
         shares = table.ravel() / table.sum()
-        draws = np.random.default_rng(0).multinomial(table.sum(), shares, size=RESAMPLES)
-        return float(np.std(self.of_tables(draws.reshape(-1, *table.shape)), ddof=1))
+        drawn = np.random.default_rng(0).multinomial(table.sum(), shares, size=RESAMPLES)
+        return spread(self.of_tables(drawn.reshape(-1, *table.shape)))
 
 
 class F1Macro(TableMetric):
@@ -66,7 +72,7 @@ class F1Macro(TableMetric):
     def of_tables(self, tables: Tables) -> Values:
         right = np.diagonal(tables, axis1=-2, axis2=-1)
         either = tables.sum(axis=-1) + tables.sum(axis=-2)
-        by_class = _divide(2 * right, either)
+        by_class = quotient(2 * right, either)
         value: Values = np.mean(by_class, axis=-1, where=either > 0)
         return value
 
@@ -82,10 +88,4 @@ class MatthewsCorrelation(TableMetric):
         right, all_of_them = np.trace(tables, axis1=-2, axis2=-1), true.sum(axis=-1)
         covariance = right * all_of_them - (predicted * true).sum(axis=-1)
         variances = [all_of_them**2.0 - (counts**2).sum(axis=-1) for counts in (predicted, true)]
-        return _divide(covariance, np.sqrt(variances[0] * variances[1]))
-
-
-def _divide(above: Tables | Values, below: Tables | Values) -> Values:
-    """Returns the quotient, and 0 where `below` is 0."""
-    quotient: Values = np.divide(above, below, out=np.zeros(np.shape(above)), where=np.asarray(below) > 0)
-    return quotient
+        return quotient(covariance, np.sqrt(variances[0] * variances[1]))

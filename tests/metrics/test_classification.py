@@ -12,6 +12,12 @@ from sklearn import metrics as scikit
 
 from finetune.errors import SettingError
 from finetune.metrics import METRICS, load_metric
+from finetune.metrics.answers import Answers
+
+
+def of_classes(predictions, references):
+    return Answers("classes", np.asarray(predictions), np.asarray(references))
+
 
 # Three classes, rows true and columns predicted: 0 ▶ (3, 1, 0), 1 ▶ (1, 2, 1), 2 ▶ (0, 0, 2).
 REFERENCES = [0, 0, 0, 0, 1, 1, 1, 1, 2, 2]
@@ -28,7 +34,7 @@ EXPECTED = {
 
 @pytest.mark.parametrize(("name", "expected"), EXPECTED.items())
 def test_value_by_the_formula(name, expected):
-    assert load_metric(name).value(np.array(PREDICTIONS), np.array(REFERENCES)) == pytest.approx(expected)
+    assert load_metric(name).value(of_classes(PREDICTIONS, REFERENCES)) == pytest.approx(expected)
 
 
 SCIKIT = {
@@ -45,7 +51,7 @@ SCIKIT = {
 def test_value_is_that_of_scikit_learn(name, pairs):
     predictions, references = np.array(pairs).T
     expected = SCIKIT[name](references, predictions)
-    assert load_metric(name).value(predictions, references) == pytest.approx(expected, abs=1e-12)
+    assert load_metric(name).value(of_classes(predictions, references)) == pytest.approx(expected, abs=1e-12)
 
 
 @pytest.mark.parametrize("name", ["f1_macro", "matthews_correlation"])
@@ -55,10 +61,10 @@ def test_the_standard_error_is_that_of_drawing_examples(name):
     predictions = np.where(generator.random(400) < 0.7, references, generator.integers(3, size=400))
     metric = load_metric(name)
     draws = generator.integers(400, size=(2000, 400))
-    by_examples = np.std([metric.value(predictions[rows], references[rows]) for rows in draws])
+    by_examples = np.std([metric.value(of_classes(predictions[rows], references[rows])) for rows in draws])
     # The error of a spread is 1/√(2 · 200) of it with 200 draws and 1/√(2 · 2000) with 2000: four of both allowed.
     allowed = 4 * math.hypot(1 / math.sqrt(400), 1 / math.sqrt(4000))
-    assert metric.standard_error(predictions, references) == pytest.approx(by_examples, rel=allowed)
+    assert metric.standard_error(of_classes(predictions, references)) == pytest.approx(by_examples, rel=allowed)
 
 
 @pytest.mark.parametrize(("name", "expected"), EXPECTED.items())
@@ -99,35 +105,35 @@ def test_a_metric_computes_again_from_scratch(name):
 @pytest.mark.parametrize("name", METRICS)
 def test_perfect_predictions_score_one(name):
     classes = np.array(REFERENCES)
-    assert load_metric(name).value(classes, classes) == 1.0
+    assert load_metric(name).value(of_classes(classes, classes)) == 1.0
 
 
 def test_f1_of_a_class_never_predicted_is_zero():
     # Class 0: 2/(2+1); class 1: 0.
-    assert load_metric("f1_macro").value(np.array([0, 0]), np.array([0, 1])) == pytest.approx((2 / 3 + 0) / 2)
+    assert load_metric("f1_macro").value(of_classes([0, 0], [0, 1])) == pytest.approx((2 / 3 + 0) / 2)
 
 
 @pytest.mark.parametrize("references", [[0, 1, 1], [1, 1, 1]])
 def test_the_correlation_of_a_constant_is_zero(references):
-    assert load_metric("matthews_correlation").value(np.array([1, 1, 1]), np.array(references)) == 0.0
+    assert load_metric("matthews_correlation").value(of_classes([1, 1, 1], references)) == 0.0
 
 
 def test_the_correlation_of_two_classes_is_pearsons():
     generator = np.random.default_rng(0)
     predictions, references = generator.integers(2, size=(2, 50))
     expected = np.corrcoef(predictions, references)[0, 1]
-    assert load_metric("matthews_correlation").value(predictions, references) == pytest.approx(expected)
+    assert load_metric("matthews_correlation").value(of_classes(predictions, references)) == pytest.approx(expected)
 
 
 def test_the_standard_error_of_accuracy_is_binomial():
-    error = load_metric("accuracy").standard_error(np.array(PREDICTIONS), np.array(REFERENCES))
+    error = load_metric("accuracy").standard_error(of_classes(PREDICTIONS, REFERENCES))
     assert error == pytest.approx(math.sqrt(0.7 * 0.3 / 10))
 
 
 @pytest.mark.parametrize("name", METRICS)
 def test_no_variation_has_no_standard_error(name):
     references = np.array([0, 1] * 50)
-    assert load_metric(name).standard_error(references, references) == 0.0
+    assert load_metric(name).standard_error(of_classes(references, references)) == 0.0
 
 
 def balanced(errors, size):
@@ -143,28 +149,28 @@ def test_the_bootstrap_agrees_with_the_delta_method(name, slope):
     # to first order. The bootstrap's own error with 200 draws is 1/√400 = 5%; four times that is allowed.
     predictions, references = balanced(errors=50, size=250)
     expected = slope * math.sqrt(0.8 * 0.2 / 500)
-    assert load_metric(name).standard_error(predictions, references) == pytest.approx(expected, rel=0.2)
+    assert load_metric(name).standard_error(of_classes(predictions, references)) == pytest.approx(expected, rel=0.2)
 
 
 @pytest.mark.parametrize("name", METRICS)
 def test_the_standard_error_is_the_same_each_time(name):
     predictions, references = balanced(errors=3, size=20)
-    first = load_metric(name).standard_error(predictions, references)
-    assert load_metric(name).standard_error(predictions, references) == first > 0
+    first = load_metric(name).standard_error(of_classes(predictions, references))
+    assert load_metric(name).standard_error(of_classes(predictions, references)) == first > 0
 
 
 def test_the_bootstrap_leaves_the_global_generator_alone():
     np.random.seed(3)  # noqa: NPY002
     expected = np.random.random()  # noqa: NPY002
     np.random.seed(3)  # noqa: NPY002
-    load_metric("f1_macro").standard_error(np.array(PREDICTIONS), np.array(REFERENCES))
+    load_metric("f1_macro").standard_error(of_classes(PREDICTIONS, REFERENCES))
     assert np.random.random() == expected  # noqa: NPY002
 
 
 @pytest.mark.parametrize("name", METRICS)
 def test_resamples_of_a_single_class_raise_no_warning(name):
     # With two examples, half of all draws hold one class only.
-    assert load_metric(name).standard_error(np.array([0, 1]), np.array([0, 1])) >= 0
+    assert load_metric(name).standard_error(of_classes([0, 1], [0, 1])) >= 0
 
 
 def test_an_unknown_name_lists_the_choices():
