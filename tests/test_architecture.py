@@ -23,7 +23,7 @@ ARROWS = {
     "optimizers": {"errors"},
     "metrics": {"errors"},
     "data": {"errors"},
-    "tasks": {"errors", "data"},
+    "tasks": {"errors", "data", "metrics"},
     "recipe": {"errors", "keys", "schedules", "optimizers", "metrics", "tasks"},
     "evaluation": {"errors", "keys", "untrusted", "whole_files"},
     "report": {"errors", "untrusted", "evaluation", "figures"},

@@ -138,7 +138,7 @@ def test_the_tokens_are_those_of_the_run(small_recipe, tiny_model):
 def test_pairs_have_the_tokens_of_both(small_recipe, tiny_model):
     recipe = load_recipe(small_recipe)
     pairs = LabelledTexts(["a film", "a dull plot"], ["moving", "it is slow and stale"], [0, 1])
-    encoded = recipe.task.encode(pairs, Library().material(recipe).tokenizer)
+    encoded = recipe.task.encode(pairs, Library().material(recipe).processor)
     lengths = token_lengths(read_tokenizer(tiny_model), pairs.texts, pairs.pairs)
     assert lengths == encoded.lengths.tolist()
 
@@ -311,7 +311,7 @@ def test_without_a_tokenizer_what_counts_tokens_is_left_open(check, checked, tin
     found = checked("model.path=model", "schedule.warmup=100 tokens")
     assert (found["total_steps"], found["evaluations"], found["rates"]) == (None, [], {"steps": []})
     assert (
-        "not known before the model's own tokenizer has counted"
+        "not known before a run has encoded the data by the model's own tokenizer"
         in check("model.path=model", "schedule.warmup=100 tokens")[1]
     )
 

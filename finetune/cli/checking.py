@@ -21,7 +21,7 @@ from finetune.untrusted import presentable
 
 MOST_CLASSES, MOST_SETTINGS, MOST_UPDATES = 4, 40, 8
 UNLIMITED = 10_000
-UNKNOWN = "not known before the model's own tokenizer has counted the tokens: it is in no folder with a tokenizer.json"
+UNKNOWN = "not known before a run has encoded the data by the model's own tokenizer"
 CLEAN = "none: no text is in two splits, repeated or blank"
 
 
@@ -72,7 +72,8 @@ def _show_data(outlooks: Sequence[Outlook], console: Console) -> None:
     classes = next(iter(splits.values())).classes
     few = len(classes) <= MOST_CLASSES
     shares = list(classes) if few else [f"commonest of {len(classes):,}", "rarest"]
-    lengths = ("characters", "at most", "words", "at most", "tokens", "at most", "cut")
+    are_texts = any(split.characters for split in splits.values())
+    lengths = ("characters", "at most", "words", "at most", "tokens", "at most", "cut") if are_texts else ()
     table = _table(["split", "examples", *shares, *lengths], labels=1)
     for name, split in splits.items():
         used = [outlook.splits[name].used for outlook in outlooks if name in outlook.splits]
@@ -80,7 +81,7 @@ def _show_data(outlooks: Sequence[Outlook], console: Console) -> None:
         table.add_row(*map(_text, (name, _used(used, split.examples), *shown, *_sizes(split))))
     _print_table(table, console)
     counted = {name: split.tokens.counted for name, split in splits.items() if split.tokens}
-    if not counted:
+    if are_texts and not counted:
         _say(console, "tokens: the model is in no folder with a tokenizer.json to count them by")
     elif any(count < splits[name].examples for name, count in counted.items()):
         _say(console, f"tokens: of {', '.join(f'{count:,} {name}' for name, count in counted.items())} texts")
@@ -103,8 +104,9 @@ def _extremes(split: SplitOutlook) -> list[str]:
 
 
 def _sizes(split: SplitOutlook) -> Iterator[str]:
-    yield from _lengths(split.characters)
-    yield from _lengths(split.words)
+    if split.characters and split.words:
+        yield from _lengths(split.characters)
+        yield from _lengths(split.words)
     if split.tokens:
         yield from _lengths(split.tokens.lengths)
         yield f"{split.tokens.cut / split.tokens.counted:.1%}"
@@ -145,7 +147,9 @@ def _after(updates: Sequence[int]) -> str:
 
 def _kept(outlook: Outlook) -> str:
     evaluation = outlook.recipe.evaluation
-    return f"the model with the best {evaluation.select} is kept" if evaluation.keep == "best" else "the last is kept"
+    return (
+        f"the model with the best {evaluation.selecting} is kept" if evaluation.keep == "best" else "the last is kept"
+    )
 
 
 def _found(found: RunState) -> str:

@@ -41,6 +41,10 @@ class Metric:
         """Returns the metric of n examples, NaN where it is undefined."""
         raise NotImplementedError
 
+    def of_each(self, answers: Answers) -> Values | None:
+        """Returns what each example scores, shape (n,), where the metric is the mean of that; else None."""
+        return None
+
     def standard_error(self, answers: Answers) -> float:
         """Returns the standard error over the choice of examples, model and training held fixed; NaN where unknown.
 

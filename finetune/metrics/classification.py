@@ -28,8 +28,11 @@ class Accuracy(Metric):
     formula: ClassVar[str] = "correct / all"
     forms: ClassVar[tuple[Form, ...]] = ("classes",)
 
+    def of_each(self, answers: Answers) -> Values:
+        return np.asarray(answers.predictions == answers.references, dtype=np.float64)
+
     def value(self, answers: Answers) -> float:
-        return float(np.mean(answers.predictions == answers.references)) if len(answers) else math.nan
+        return float(np.mean(self.of_each(answers))) if len(answers) else math.nan
 
     def standard_error(self, answers: Answers) -> float:
         share = self.value(answers)

@@ -96,6 +96,8 @@ def _messages(entry: Any, path: Path, root: Node) -> Iterator[tuple[Path, str]]:
 
 
 def _inside(path: Path, field: str) -> Path:
+    if not field:
+        return path
     inner = tuple(int(part) if part.isdigit() else part for part in field.split("."))
     return path if path[-1:] == inner else (*path, *inner)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Union
 
@@ -21,14 +21,14 @@ from pydantic import (
     model_validator,
 )
 
-from finetune.errors import SettingError, settings_within
+from finetune.errors import SettingError, did_you_mean, settings_within
 from finetune.keys import differences, flatten
-from finetune.metrics import METRICS
+from finetune.metrics import METRICS, check_metric
 from finetune.optimizers import OPTIMIZERS, OptimizerSettings
 from finetune.recipe.names import Configuration, FolderName, LocalPath, LocalPathText, Repository, Revision
 from finetune.recipe.nodes import read_scalar
 from finetune.schedules import DurationLike, Schedule, as_schedule, make_schedule, parse_duration, schedule_for
-from finetune.tasks import TASKS, TextClassification
+from finetune.tasks import Task, TextClassification, as_task
 
 Split = Literal["train", "validation", "test"]
 Tracker = Literal["tensorboard", "trackio", "mlflow", "wandb"]
@@ -180,24 +180,57 @@ class ParameterGroup(Block):
         return parameters
 
 
+def _check_known(metric: str) -> str:
+    if metric not in METRICS and not metric.startswith("hub:"):
+        raise SettingError("", f'"{metric}" is not one of {", ".join(METRICS)}{did_you_mean(metric, METRICS)}')
+    return metric
+
+
 class EvaluationSettings(Block):
-    """`every`: a duration, null for at the end alone; `select`: the one of `metrics` that ranks models."""
+    """`every`: a duration, null for at the end alone; `select`: the one of `metrics` that ranks models.
+
+    In a recipe, metrics that aren't given are those of its task, and the first of them selects.
+    """
 
     every: Interval | None = "1ep"
-    metrics: tuple[Literal[tuple(METRICS)], ...] = ("accuracy",)  # type: ignore[valid-type]
-    select: str = "accuracy"
+    metrics: tuple[Annotated[str, AfterValidator(_check_known)], ...] | None = None
+    select: str | None = None
     keep: Literal["best", "last"] = "best"
     batch_size: PositiveInt = 64
 
     @model_validator(mode="after")
     def _consistent(self) -> EvaluationSettings:
-        if not self.metrics:
-            raise SettingError("metrics", f"names none; there are {', '.join(METRICS)}")
-        if len(set(self.metrics)) < len(self.metrics):
-            raise SettingError("metrics", f"{', '.join(self.metrics)} names one twice")
-        if self.select not in self.metrics:
-            raise SettingError("select", f'"{self.select}" is not one of metrics, {", ".join(self.metrics)}')
+        if self.metrics is not None:
+            if not self.metrics:
+                raise SettingError("metrics", f"names none; there are {', '.join(METRICS)}")
+            if len(set(self.metrics)) < len(self.metrics):
+                raise SettingError("metrics", f"{', '.join(self.metrics)} names one twice")
+            self._check_selecting(self.metrics)
         return self
+
+    def _check_selecting(self, metrics: Sequence[str]) -> None:
+        if self.select is not None and self.select not in metrics:
+            raise SettingError("select", f'"{self.select}" is not one of metrics, {", ".join(metrics)}')
+
+    def of(self, task: Task) -> EvaluationSettings:
+        """Returns the same, complete, for `task`; raises SettingError for metrics that can't score it."""
+        metrics = self.metrics or task.metrics
+        for name in metrics:
+            check_metric(name, task.form)
+        self._check_selecting(metrics)
+        return self.model_copy(update={"metrics": metrics, "select": self.select or metrics[0]})
+
+    @property
+    def scored_by(self) -> tuple[str, ...]:
+        """The metrics of a recipe, in which they are complete."""
+        assert self.metrics is not None  # noqa: S101 - a recipe completes its settings
+        return self.metrics
+
+    @property
+    def selecting(self) -> str:
+        """The metric that ranks models, of a recipe."""
+        assert self.select is not None  # noqa: S101 - a recipe completes its settings
+        return self.select
 
 
 class CheckpointSettings(Block):
@@ -209,23 +242,19 @@ class CheckpointSettings(Block):
 
 AnySchedule = Annotated[Schedule, PlainValidator(as_schedule), PlainSerializer(Schedule.to_dict)]
 
+AnyTask = Annotated[Task, PlainValidator(as_task), PlainSerializer(Task.to_dict)]
+
 if TYPE_CHECKING:
     AnyOptimizer = OptimizerSettings
-    AnyTask = TextClassification
 else:
-
-    def _one_of(table: Mapping[str, type]) -> Any:
-        kinds = tuple(table.values())
-        return Annotated[Union[kinds], Discriminator("name")] if len(kinds) > 1 else kinds[0]  # noqa: UP007
-
-    AnyOptimizer, AnyTask = _one_of(OPTIMIZERS), _one_of(TASKS)
+    AnyOptimizer = Annotated[Union[tuple(OPTIMIZERS.values())], Discriminator("name")]  # noqa: UP007
 
 
 class Recipe(Block):
     """One fine-tuning run, complete and checked. Made by `load_recipe`."""
 
     name: FolderName
-    task: AnyTask = TASKS["text_classification"]()
+    task: AnyTask = TextClassification()
     model: ModelSource
     data: Annotated[Annotated[FileData, Tag("files")] | Annotated[HubData, Tag("hub")], Discriminator(_data_kind)]
     schedule: AnySchedule = make_schedule("cosine")
@@ -244,6 +273,12 @@ class Recipe(Block):
         if len(set(tracking)) < len(tracking):
             raise SettingError("tracking", f"{', '.join(tracking)} names one twice")
         return tracking
+
+    @model_validator(mode="after")
+    def _metrics_of_the_task(self) -> Recipe:
+        with settings_within("evaluation"):
+            object.__setattr__(self, "evaluation", self.evaluation.of(self.task))
+        return self
 
     @model_validator(mode="after")
     def _group_schedules(self) -> Recipe:

@@ -58,7 +58,7 @@ def write_ledger(
     study: Study, *, source: Path, choices: Mapping[int, Choice], peaks: Mapping[int, float], failed: Iterable[Done]
 ) -> None:
     """Writes the study's file, whole or not at all."""
-    select = study.settings[0].recipe.evaluation.select
+    select = study.settings[0].recipe.evaluation.selecting
     content = {
         "format": 1,
         "name": study.name,

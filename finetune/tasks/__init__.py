@@ -1,7 +1,7 @@
 """Tasks by name: what a run predicts, from which columns, with which model head. One class and one row each."""
 
+from finetune.tasks.base import Task
+from finetune.tasks.registry import TASKS, as_task, register_task
 from finetune.tasks.text_classification import TextClassification
 
-TASKS = {"text_classification": TextClassification}
-
-__all__ = ["TASKS", "TextClassification"]
+__all__ = ["TASKS", "Task", "TextClassification", "as_task", "register_task"]

@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from finetune.data import Column, Rows
-from finetune.errors import DataError, did_you_mean, listed
+from finetune.errors import DataError, SettingError, did_you_mean, listed
 from finetune.tasks.class_names import check_names
 
 if TYPE_CHECKING:
@@ -19,8 +19,17 @@ if TYPE_CHECKING:
 
 MANY_CLASSES = 1000
 """From here on a class must have two examples on average: a number or a name in every row is no class."""
+GIVEN = "given"
+"""What rows are called that belong to no split: those that a model is asked about after its training."""
+LEAST_TOKENS = 8
 TEXT = frozenset({"string", "large_string"})
 UNKNOWN = -1
+
+
+def check_length_setting(max_length: int) -> None:
+    """Raises SettingError where `max_length` is too few tokens for a text and the special ones."""
+    if max_length < LEAST_TOKENS:
+        raise SettingError("max_length", f"{max_length} must be at least {LEAST_TOKENS} tokens")
 
 
 def check_columns(split: str, rows: Rows, columns: Sequence[str]) -> None:
@@ -88,10 +97,7 @@ class Labels:
     def classes(self) -> dict[Any, str]:
         """Returns each class's label ▶ its name, in the order of the classes' numbers; raises DataError."""
         known = self.rows.class_names.get(self.column)
-        classes = {
-            value: str(value).lower() if isinstance(value, bool) else str(value)
-            for value in known or sorted(self.distinct)
-        }
+        classes = {value: name_of(value) for value in known or sorted(self.distinct)}
         where = f'column "{self.column}" of the {self.split} split'
         if len(classes) < 2:
             raise DataError(f"{where} has only one class, {reprlib.repr(self[0])}; two are needed")
@@ -102,6 +108,11 @@ class Labels:
             )
         check_names(where, list(classes.values()))
         return classes
+
+    def numbers_by_name(self, names: Sequence[str]) -> Integers:
+        """Returns the position in `names` of each label's name, shape (n,); raises DataError as `numbers` does."""
+        by_name = {name_of(value): value for value in self.distinct}
+        return self.numbers([by_name.get(name, name) for name in names])
 
     def numbers(self, classes: Sequence[Any]) -> Integers:
         """Returns the position in `classes` of each label, shape (n,); raises DataError where one is none of them."""
@@ -126,6 +137,11 @@ class Labels:
             f'column "{self.column}" of the {self.split} split holds {reprlib.repr(self[row])} in row {row + 1:,} '
             f"({_rows(unknown)} of this kind in all), which is no class of the train split; those are {choices}"
         )
+
+
+def name_of(value: Any) -> str:
+    """Returns the name of the class that a label stands for, where it has no other."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _check_filled(split: str, rows: Rows, column: str, *, also_empty: bool = False) -> None:

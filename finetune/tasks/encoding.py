@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import chain
 from typing import TYPE_CHECKING, Any
 
@@ -44,39 +44,40 @@ class EncodedSplit(torch.utils.data.Dataset[dict[str, Any]]):
 
     `features`: name ▶ the values of all examples of the split, end to end (tokens in all, not n × longest), in memory
     or in a mapped file; `starts`, `lengths`: where in them each of the n begins, and how many tokens it has; `labels`:
-    n class numbers; `rows`: n positions in the split as it was read; `truncated`: how many examples of the split were
-    longer than allowed.
+    shape (n, …), whole numbers or floats; None where every token has its own, which is then the feature "labels";
+    `rows`: n positions in the split as it was encoded; `truncated`: how many examples of the split were longer than
+    allowed.
     """
 
     features: Mapping[str, Integers]
     starts: Integers
     lengths: Integers
-    labels: Integers
+    labels: Any
     rows: Integers
     truncated: int = 0
 
     @classmethod
-    def of(cls, tokens: Tokens, labels: Sequence[int] | Integers) -> EncodedSplit:
+    def of(cls, tokens: Tokens, labels: Any) -> EncodedSplit:
         """Returns all examples of a split, in order."""
         return cls(
             features=tokens.features,
             starts=tokens.offsets[:-1],
             lengths=np.diff(tokens.offsets),
-            labels=np.asarray(labels, dtype=np.int64),
-            rows=np.arange(len(labels)),
+            labels=None if labels is None else np.asarray(labels),
+            rows=np.arange(len(tokens.offsets) - 1),
             truncated=tokens.truncated,
         )
 
     def __len__(self) -> int:
-        return len(self.labels)
+        return len(self.rows)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         start = self.starts[index]
         end = start + self.lengths[index]
         example: dict[str, Any] = {name: values[start:end] for name, values in self.features.items()}
-        return {**example, "labels": self.labels[index]}
+        return example if self.labels is None else {**example, "labels": self.labels[index]}
 
-    def require_tokens(self, split: str) -> None:
+    def check(self, split: str) -> None:
         """Raises DataError where an example of `split`, as this split is called, has no token."""
         without = np.flatnonzero(self.lengths == 0)
         if len(without):
@@ -95,24 +96,10 @@ class EncodedSplit(torch.utils.data.Dataset[dict[str, Any]]):
             features=self.features,
             starts=self.starts[positions],
             lengths=self.lengths[positions],
-            labels=self.labels[positions],
+            labels=None if self.labels is None else self.labels[positions],
             rows=self.rows[positions],
             truncated=self.truncated,
         )
-
-
-def encode_texts(
-    texts: Sequence[str],
-    pairs: Sequence[str] | None,
-    labels: Sequence[int] | Integers,
-    *,
-    tokenizer: PreTrainedTokenizerBase,
-    max_length: int,
-    chunk_size: int = CHUNK,
-) -> EncodedSplit:
-    """Returns the examples tokenised, in memory, each cut to `max_length` tokens (of a pair, the longer part first)."""
-    chunks = tokenise(texts, pairs, tokenizer=tokenizer, max_length=max_length, chunk_size=chunk_size)
-    return EncodedSplit.of(in_memory(chunks), labels)
 
 
 def tokenise(
@@ -123,7 +110,7 @@ def tokenise(
     max_length: int,
     chunk_size: int = CHUNK,
 ) -> Iterator[Chunk]:
-    """Yields the examples tokenised, `chunk_size` at a time, cut as those of `encode_texts`."""
+    """Yields the examples tokenised, `chunk_size` at a time, cut to `max_length`: of a pair, the longer part first."""
     for start in range(0, len(texts), chunk_size):
         chunk = [list(part[start : start + chunk_size]) for part in (texts, pairs) if part is not None]
         encoded = tokenizer(*chunk, truncation=True, max_length=max_length, padding=False, verbose=False)
@@ -159,29 +146,33 @@ def _count_truncated(encoded: Any, chunk: list[list[str]], tokenizer: PreTrained
     return sum(len(ids) > max_length for ids in whole["input_ids"])
 
 
+NO_LABEL = -100
+"""The label of a token that has none, by which losses and counts pass it over."""
+
+
 @dataclass(frozen=True)
 class Padding:
     """A collator: pads every feature of a batch to its longest example, rounded up to `multiple` tokens.
 
-    Few distinct shapes keep kernels warm; the attention mask is made here. Returns int64 tensors of shape
-    (examples, tokens), and labels of shape (examples,).
+    Few distinct shapes keep kernels warm; the attention mask is made here. `pad_values`: the features that the model is
+    given, each with what it is padded by. Returns int64 tensors of shape (examples, tokens), and labels: of the shape
+    of each example's, int64 or float32, unless each token has its own.
     """
 
     pad_values: Mapping[str, int]
     side: str = "right"
     multiple: int = 8
-    names: tuple[str, ...] = field(default=("input_ids", "token_type_ids"))
 
     @classmethod
-    def of(cls, tokenizer: PreTrainedTokenizerBase) -> Padding:
-        """Returns the padding that `tokenizer` would do."""
+    def of(cls, tokenizer: PreTrainedTokenizerBase, **more: int) -> Padding:
+        """Returns the padding that `tokenizer` would do; `more`: other features, and what they are padded by."""
         values = {"input_ids": tokenizer.pad_token_id, "token_type_ids": tokenizer.pad_token_type_id}
-        return cls(pad_values=values, side=tokenizer.padding_side)
+        return cls(pad_values=values | more, side=tokenizer.padding_side)
 
     def __call__(self, examples: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
         lengths = [len(example["input_ids"]) for example in examples]
         width = -(-max(lengths) // self.multiple) * self.multiple
-        names = [name for name in self.names if name in examples[0]]
+        names = [name for name in self.pad_values if name in examples[0]]
         arrays = {name: np.full((len(examples), width), self.pad_values[name], dtype=np.int64) for name in names}
         arrays["attention_mask"] = np.zeros((len(examples), width), dtype=np.int64)
         for row, (example, length) in enumerate(zip(examples, lengths, strict=True)):
@@ -189,5 +180,12 @@ class Padding:
             for name in names:
                 arrays[name][row, columns] = example[name]
             arrays["attention_mask"][row, columns] = 1
-        arrays["labels"] = np.asarray([example["labels"] for example in examples], dtype=np.int64)
+        if "labels" not in arrays:
+            arrays["labels"] = stacked([example["labels"] for example in examples])
         return {name: torch.from_numpy(array) for name, array in arrays.items()}
+
+
+def stacked(labels: Sequence[Any]) -> np.ndarray[Any, Any]:
+    """Returns labels of one shape as an array of one dimension more: int64, or float32 where they are floats."""
+    array = np.asarray(labels)
+    return array.astype(np.float32 if array.dtype.kind == "f" else np.int64)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
@@ -15,7 +15,7 @@ import transformers
 from numpy.lib import format as npy
 
 from finetune.data import Keep
-from finetune.tasks.encoding import Chunk, Integers, Tokens, tokenise
+from finetune.tasks.encoding import Chunk, Integers, Tokens, in_memory
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -36,39 +36,36 @@ class MappedFeatures(dict[str, Integers]):
         return type(self), (self.folder, list(self))
 
 
-def kept_tokens(
-    texts: Sequence[str],
-    pairs: Sequence[str] | None,
+def tokens_of(
+    chunks: Callable[[], Iterable[Chunk]],
     *,
-    fingerprint: str,
+    made: Mapping[str, Any],
     tokenizer: PreTrainedTokenizerBase,
-    max_length: int,
-    keep: Keep,
-) -> Tokens | None:
-    """Returns what `tokenise` makes of the examples, in files that `keep` keeps; None where it keeps none.
+    max_length: int | None,
+    fingerprint: str | None,
+    keep: Keep | None,
+) -> Tokens:
+    """Returns the examples of `chunks()`, which are made by `tokenizer`: in files that `keep` keeps, if it does.
 
-    `fingerprint`: of the columns that they are read from, in order. Only what wholly lies in data is kept: not what
-    code does that comes with a model, or a tokenizer in Python.
+    `fingerprint`: of the columns that they are read from, in order; `made`: whatever else decides them. Only what
+    wholly lies in data is kept: not what code does that comes with a model, or a tokenizer in Python.
     """
-    settings: dict[str, Any] = {"truncation": True, "max_length": max_length, "padding": False, "verbose": False}
-    tokenizer("", **settings)  # so that it is the same, to be known by and to be saved, whether it is used below or not
-    identity = _identity(tokenizer)
-    if identity is None:
-        return None
+    # So that it is the same, to be known by and to be saved, whether it is used below or not.
+    tokenizer("", truncation=max_length is not None, max_length=max_length, padding=False, verbose=False)
+    identity = None if keep is None or fingerprint is None else _identity(tokenizer)
+    if keep is None or identity is None:
+        return in_memory(chunks())
     key = {
         "format": FORMAT,
         "data": fingerprint,
-        "pairs": pairs is not None,
+        **made,
         "max_length": max_length,
         "tokenizer": identity,
         "tokenizers": tokenizers.__version__,
         "transformers": transformers.__version__,
     }
-
-    def make(folder: Path) -> None:
-        _write(folder, tokenise(texts, pairs, tokenizer=tokenizer, max_length=max_length))
-
-    return keep(KIND, key, make=make, read=_read)
+    kept: Tokens | None = keep(KIND, key, make=lambda folder: _write(folder, chunks()), read=_read)
+    return in_memory(chunks()) if kept is None else kept
 
 
 def _identity(tokenizer: PreTrainedTokenizerBase) -> str | None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -166,6 +166,22 @@ class Weights:
         model, report = made
         model.name_or_path = model.config.name_or_path = self.config.name_or_path
         return LoadedModel(model, tuple(sorted(report["missing_keys"])), self.commit)
+
+
+def load_classifier(
+    auto_class: str, source: Pretrained, *, classes: Sequence[str], seed: int, **config: Any
+) -> LoadedModel:
+    """Returns `load_model` of a class of transformers that knows the names of its classes."""
+    import transformers
+
+    return load_model(
+        getattr(transformers, auto_class),
+        source,
+        seed=seed,
+        id2label=dict(enumerate(classes)),
+        label2id={name: number for number, name in enumerate(classes)},
+        **config,
+    )
 
 
 def load_model(auto_class: Any, source: Pretrained, *, seed: int, **config: Any) -> LoadedModel:

@@ -49,8 +49,8 @@ def prepare_execution(model: PreTrainedModel, recipe: Recipe, *, device: torch.d
         from finetune.training.dropout import use_fast_dropout
 
         use_fast_dropout(model)
-    elif device.type == "cpu" and precision == "bf16":
-        use_plain_attention(model, tokens=recipe.task.max_length)
+    elif device.type == "cpu" and precision == "bf16" and recipe.task.longest is not None:
+        use_plain_attention(model, tokens=recipe.task.longest)
     if training.compile:
         from finetune.training.compiling import compile_blocks
 

@@ -1,4 +1,4 @@
-"""What a run is made from: its data, checked, encoded and fingerprinted, and its tokenizer."""
+"""What a run is made from: its data, checked, encoded and fingerprinted, and what its model takes it by."""
 
 from __future__ import annotations
 
@@ -9,19 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from finetune.data import fingerprint, load_files, load_hub
+from finetune.data import load_files, load_hub
 from finetune.evaluation.record import SplitIdentity
 from finetune.recipe import FileData, Recipe
 from finetune.training.cache import Cache, cache_folder
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerBase
-
     from finetune.data import Rows
-    from finetune.tasks.encoding import EncodedSplit
+    from finetune.tasks.base import Examples, Split
     from finetune.tasks.pretrained import LoadedModel, Pretrained, Weights
-    from finetune.tasks.text_classification import LabelledTexts
-
 
 EVALUATED = 0
 """The seed that draws from splits whose examples must be the same in all runs."""
@@ -33,7 +29,7 @@ DRAWING = 0xD4A
 class RawData:
     """The checked examples of each split, the class names, each split's fingerprint, and what to know of them."""
 
-    examples: Mapping[str, LabelledTexts]
+    examples: Mapping[str, Examples]
     classes: tuple[str, ...]
     fingerprints: Mapping[str, str]
     cautions: Sequence[str]
@@ -41,13 +37,13 @@ class RawData:
 
 @dataclass(frozen=True)
 class Material:
-    """Everything encoded. `identities` says what each split was, `cautions` what its scores must be read with,
-    `not_kept` why the cache couldn't keep something of it, if so."""
+    """Everything encoded. `identities` says what each split was, `processor` is the model's tokenizer or image
+    processor, `cautions` what the scores must be read with, `not_kept` why the cache couldn't keep something, if so."""
 
-    splits: Mapping[str, EncodedSplit]
+    splits: Mapping[str, Split]
     classes: tuple[str, ...]
     identities: Mapping[str, SplitIdentity]
-    tokenizer: PreTrainedTokenizerBase
+    processor: Any
     cautions: Sequence[str]
     not_kept: str | None = None
 
@@ -75,7 +71,7 @@ class Library:
         return self._data[key]
 
     def material(self, recipe: Recipe) -> Material:
-        """Tokenises every split; raises ModelError where the tokenizer can't be had."""
+        """Encodes every split; raises ModelError where the tokenizer or the image processor can't be had."""
         key = recipe.model_dump_json(include={"data", "task", "model"})
         if key not in self._material:
             self._material[key] = _encode(recipe, self.data(recipe), self._source(recipe), self._cache)
@@ -90,7 +86,7 @@ class Library:
         if key in self._weights:
             return self._weights[key].load(seed=seed)
         loaded = recipe.task.load_model(
-            self._source(recipe), classes=material.classes, tokenizer=material.tokenizer, seed=seed
+            self._source(recipe), classes=material.classes, processor=material.processor, seed=seed
         )
         if self._keep_weights:
             self._weights[key] = Weights.of(loaded)
@@ -114,7 +110,7 @@ class Library:
 def _read_data(recipe: Recipe, cache: Cache) -> RawData:
     splits = {split: _drawn(rows, split, recipe) for split, rows in _load(recipe, cache).items()}
     classes, examples = recipe.task.read(splits)
-    fingerprints = {split: fingerprint(rows, recipe.task.columns) for split, rows in splits.items()}
+    fingerprints = {split: recipe.task.fingerprint(rows) for split, rows in splits.items()}
     return RawData(examples, classes, fingerprints, recipe.task.cautions(examples, classes))
 
 
@@ -137,7 +133,7 @@ def draw(size: int, count: int, *, seed: int) -> np.ndarray[Any, np.dtype[np.int
     return np.sort(np.random.default_rng([seed, DRAWING]).permutation(size)[:count])
 
 
-def training_examples(recipe: Recipe, material: Material) -> EncodedSplit:
+def training_examples(recipe: Recipe, material: Material) -> Split:
     """Returns the examples that the recipe's seed draws from the train split."""
     train = material.splits["train"]
     count = recipe.data.examples.get("train", len(train))
@@ -145,18 +141,18 @@ def training_examples(recipe: Recipe, material: Material) -> EncodedSplit:
 
 
 def _encode(recipe: Recipe, data: RawData, source: Pretrained, cache: Cache) -> Material:
-    tokenizer = recipe.task.load_tokenizer(source)
+    processor = recipe.task.load_processor(source)
     splits = {
-        split: recipe.task.encode(examples, tokenizer, fingerprint=data.fingerprints[split], keep=cache.keep)
+        split: recipe.task.encode(examples, processor, fingerprint=data.fingerprints[split], keep=cache.keep)
         for split, examples in data.examples.items()
     }
     for split, encoded in splits.items():
-        encoded.require_tokens(split)
+        encoded.check(split)
     identities = {
         split: SplitIdentity(fingerprint=data.fingerprints[split], count=len(encoded), truncated=encoded.truncated)
         for split, encoded in splits.items()
     }
-    return Material(splits, data.classes, identities, tokenizer, data.cautions, not_kept=cache.fault)
+    return Material(splits, data.classes, identities, processor, data.cautions, not_kept=cache.fault)
 
 
 def describe_source(recipe: Recipe) -> str:

@@ -73,18 +73,28 @@ class MicroBatches:
         return torch.stack(losses).sum() if len(losses) > 1 else losses[0]
 
     def _halve(self, inputs: Inputs) -> None:
-        examples, tokens = inputs["input_ids"].shape[:2]
+        examples = count_of(inputs)
         largest = -(-examples // self.pieces)
         if not self._halves or largest == 1:
             raise RunError(
-                f"out of memory on {self._where()}, by a micro-batch of {largest} example{'s' * (largest > 1)} of "
-                f"{tokens} tokens, padding included: {_remedy(largest)}"
+                f"out of memory on {self._where()}, by a micro-batch of {largest} example{'s' * (largest > 1)}"
+                f"{_tokens(inputs)}: {_remedy(largest)}"
             )
         self.pieces *= 2
         self._say(f"out of memory on {self._where()}: micro-batches of {-(-largest // 2)} from here on")
         clear_device_cache(garbage_collection=True)
         self._clear()
         set_random_state(self._random)
+
+
+def count_of(inputs: Inputs) -> int:
+    """Returns the number of examples in a batch."""
+    return len(next(iter(inputs.values())))
+
+
+def _tokens(inputs: Inputs) -> str:
+    ids = inputs.get("input_ids")
+    return "" if ids is None else f" of {ids.shape[-1]} tokens, padding included"
 
 
 def _remedy(examples: int) -> str:
@@ -102,4 +112,4 @@ def cut(inputs: Inputs, *, pieces: int) -> list[dict[str, Any]]:
         return [dict(inputs)]
     parts = {name: tensor.tensor_split(pieces) for name, tensor in inputs.items()}
     rows = [dict(zip(parts, each, strict=True)) for each in zip(*parts.values(), strict=True)]
-    return [row for row in rows if len(row["input_ids"])]
+    return [row for row in rows if count_of(row)]

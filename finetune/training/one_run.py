@@ -48,7 +48,7 @@ from finetune.training.plan import Plan, show_plan
 from finetune.training.progress import RunProgress, say, show_results
 from finetune.training.recording import Finished, build_record, write_predictions
 from finetune.training.resuming import Start, identity_of
-from finetune.training.selection import Logits, Selection, score
+from finetune.training.selection import Selection, score
 from finetune.training.stopping import CalledOffError, StopRequest
 from finetune.training.tracking import TENSORBOARD, Tracking, label_run
 from finetune.training.trainer import ScheduledTrainer
@@ -56,6 +56,8 @@ from finetune.training.weights import load_weights, publish_model, save_model
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+    from finetune.tasks.base import Outputs
 
 
 class OneRun:
@@ -84,12 +86,13 @@ class OneRun:
         self.console = console
         self.clock = TrainingClock()
         self.progress = RunProgress(console)
-        self.metrics = [load_metric(name) for name in recipe.evaluation.metrics]
+        self.metrics = [load_metric(name) for name in recipe.evaluation.scored_by]
         self.selection = Selection(
             plan.material.splits["validation"],
             task=recipe.task,
+            classes=plan.material.classes,
             metrics=self.metrics,
-            select=recipe.evaluation.select,
+            select=recipe.evaluation.selecting,
             keep=recipe.evaluation.keep,
             save=self._keep_model,
         )
@@ -106,14 +109,15 @@ class OneRun:
             lengths=plan.horizon.run,
             compute_loss_func=recipe.task.training_loss,
             validate=self.selection.validate,
+            greater_is_better=self.selection.metric.greater_is_better,
             checkpoint=self._write_checkpoint,
             clock=self.clock,
             wants_to_stop=lambda: self.stop.reason is not None,
             on_change=start.on_change,
             say=tell,
-            data_collator=recipe.task.collator(plan.material.tokenizer),
+            data_collator=recipe.task.collator(plan.material.processor),
             train_dataset=plan.train,
-            processing_class=plan.material.tokenizer,
+            processing_class=plan.material.processor,
         )
         self.tracking = Tracking(
             recipe.tracking if plan.layout.is_main and until is None else (),
@@ -258,13 +262,13 @@ class OneRun:
             save_model(self.trainer, folder)
         elif kept.step != last.step:
             load_weights(self.trainer, folder)
-        splits = {"validation": self._evaluate("validation", kept.logits)}
+        splits = {"validation": self._evaluate("validation", kept.outputs)}
         if "test" in plan.material.splits:
             splits["test"] = self._evaluate("test", None)
         if plan.layout.is_main:
             publish_model(folder, plan.run / MODEL)
         return Results(
-            select=plan.recipe.evaluation.select,
+            select=plan.recipe.evaluation.selecting,
             kept=keep,
             kept_step=kept.step,
             splits=splits,
@@ -272,15 +276,16 @@ class OneRun:
             last=Evaluated(step=last.step, validation=dict(last.values)),
         )
 
-    def _evaluate(self, name: str, logits: Logits | None) -> SplitResult:
-        split, task = self.plan.material.splits[name], self.plan.recipe.task
-        if logits is None:
-            logits = self.trainer.predict_split(split)
+    def _evaluate(self, name: str, outputs: Outputs | None) -> SplitResult:
+        split, task, classes = self.plan.material.splits[name], self.plan.recipe.task, self.plan.material.classes
+        if outputs is None:
+            outputs = self.trainer.predict_split(split)
+        judgement = task.judge(outputs, split, classes)
         if self.plan.layout.is_main:
-            classes = self.plan.material.classes
-            columns = task.prediction_columns(logits, classes)
-            write_predictions(self.plan.run, name, columns=columns, labels=split.labels, classes=classes)
-        return score(task, self.metrics, logits, split.labels)
+            columns = task.label_columns(split, classes) | task.prediction_columns(outputs, split, classes)
+            scores = self.selection.metric.of_each(judgement.answers)
+            write_predictions(self.plan.run, name, columns=columns, scores=scores)
+        return score(judgement, self.metrics)
 
 
 def _clear(plan: Plan, checkpoint: Checkpoint | None) -> None:

@@ -49,17 +49,18 @@ class Tokens:
 
 @dataclass(frozen=True)
 class SplitOutlook:
-    """One split. `used`: how many of its `examples` a run takes; `classes`: how many there are of each class.
+    """One split. `used`: how many of its `examples` a run takes; `classes`: how many there are of each class, if any.
 
-    `tokens` is None where the model is in no folder with a tokenizer.json.
+    `characters`, `words`: None where examples aren't texts; `tokens`: also where the model is in no folder with a
+    tokenizer.json.
     """
 
     examples: int
     used: int
     classes: Mapping[str, int]
-    characters: Lengths
-    words: Lengths
-    tokens: Tokens | None
+    characters: Lengths | None = None
+    words: Lengths | None = None
+    tokens: Tokens | None = None
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,8 @@ class RunState:
 
 @dataclass(frozen=True)
 class Outlook:
-    """One run. `horizon` is None where a duration counts tokens, and there is no tokenizer.json to count them by."""
+    """One run. `horizon` is None where a duration counts tokens, and there is no tokenizer.json to count them by, or
+    where what is trained on isn't what is read, example by example."""
 
     recipe: Recipe
     run: Path

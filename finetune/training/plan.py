@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,7 +24,7 @@ from finetune.training.recording import weights_fingerprint
 
 if TYPE_CHECKING:
     from finetune.recipe import Recipe
-    from finetune.tasks.encoding import EncodedSplit
+    from finetune.tasks.base import Split
     from finetune.tasks.pretrained import LoadedModel
 
 
@@ -35,7 +36,7 @@ class Plan:
     run: Path
     layout: Layout
     material: Material
-    train: EncodedSplit
+    train: Split
     loaded: LoadedModel
     model: ModelIdentity
     batches: LengthGroupedBatches
@@ -43,9 +44,7 @@ class Plan:
     precision: Format
 
 
-def lay_out_updates(
-    recipe: Recipe, *, layout: Layout, library: Library
-) -> tuple[EncodedSplit, LengthGroupedBatches, Horizon]:
+def lay_out_updates(recipe: Recipe, *, layout: Layout, library: Library) -> tuple[Split, LengthGroupedBatches, Horizon]:
     """Returns the examples to train on, their batches, and the run in updates; raises FinetuneError."""
     train = training_examples(recipe, library.material(recipe))
     batches = LengthGroupedBatches(
@@ -92,13 +91,12 @@ def mean_factor(recipe: Recipe, library: Library) -> float:
 
 def show_plan(plan: Plan, console: Console, *, precision: str, resumed_at: int) -> None:
     """Prints what is about to happen; `precision` is the one in force."""
-    recipe, horizon, layout, lengths = plan.recipe, plan.horizon, plan.layout, plan.train.lengths
+    recipe, horizon, layout = plan.recipe, plan.horizon, plan.layout
     optimizer = recipe.optimizer
     devices = f"{layout.processes} process{'es' if layout.processes > 1 else ''}"
     say(console, f"{recipe.name}: {plan.model.source} on {_sizes(plan)}")
     rows = [
-        ("classes", listed(plan.material.classes)),
-        ("tokens", f"{lengths.mean():.0f} on average, {lengths.max()} at most; {_truncated(plan)}"),
+        *_of_examples(plan),
         ("model", f"{plan.model.architecture}, {plan.model.parameters / 1e6:.1f}M parameters; {_new_tensors(plan)}"),
         ("schedule", in_words(recipe.schedule)),
         (
@@ -130,10 +128,18 @@ def _sizes(plan: Plan) -> str:
     return ", ".join(sizes.values()) + " examples"
 
 
-def _truncated(plan: Plan) -> str:
+def _of_examples(plan: Plan) -> Iterator[tuple[str, str]]:
+    lengths, longest = plan.train.lengths, plan.recipe.task.longest
+    if plan.material.classes:
+        yield "classes", listed(plan.material.classes)
+    if longest is not None:
+        yield "tokens", f"{lengths.mean():.0f} on average, {lengths.max()} at most; {_truncated(plan, longest)}"
+
+
+def _truncated(plan: Plan, longest: int) -> str:
     count = sum(split.truncated for split in plan.material.splits.values())
     total = sum(len(split) for split in plan.material.splits.values())
-    return f"{count:,} of {total:,} examples ({count / total:.1%}) cut to {plan.recipe.task.max_length}"
+    return f"{count:,} of {total:,} examples ({count / total:.1%}) cut to {longest}"
 
 
 def _new_tensors(plan: Plan) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +16,6 @@ from finetune.errors import ModelError
 from finetune.evaluation.record import RECIPE, RECORD, read_record
 from finetune.recipe import Recipe, Study
 from finetune.tasks.model_folder import CONFIG, check_length, check_location
-from finetune.tasks.text_classification import LabelledTexts
 from finetune.tasks.token_lengths import read_tokenizer, token_lengths
 from finetune.training.checkpoints import newest_checkpoint, read_identity
 from finetune.training.layout import Horizon, plan_horizon
@@ -29,6 +28,8 @@ from finetune.training.tracking import check_trackers
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
+
+Texts = tuple[Sequence[str], ...]
 
 MOST_TOKENIZED = 500
 """How many texts of a split are tokenised to say how long they are."""
@@ -88,7 +89,9 @@ def _model_folder(recipe: Recipe) -> Path | None:
     check_location(str(model.path or model.hub), local=model.path is not None)
     if model.path is None:
         return None
-    length = recipe.task.max_length
+    length = recipe.task.longest
+    if length is None:
+        return None
     tokenizer = _number(model.path / "tokenizer_config.json", "model_max_length")
     positions = _number(model.path / CONFIG, "max_position_embeddings")
     check_length(str(model.path), length, tokenizer=length if tokenizer is None else tokenizer, positions=positions)
@@ -107,50 +110,47 @@ def _number(path: Path, key: str) -> int | None:
 
 
 def _split(recipe: Recipe, split: str, data: RawData, tokenizer: Tokenizer | None) -> SplitOutlook:
-    examples = data.examples[split]
-    count = len(examples.texts)
+    outline = recipe.task.outline(data.examples[split], data.classes)
+    count = outline.count
     used = min(count, recipe.data.examples.get("train", count)) if split == "train" else count
-    of_each = np.bincount(examples.labels, minlength=len(data.classes)).tolist()
-    characters, words = _characters_and_words(examples)
-    return SplitOutlook(
-        examples=count,
-        used=used,
-        classes=dict(zip(data.classes, of_each, strict=True)),
-        characters=characters,
-        words=words,
-        tokens=None if tokenizer is None else _tokens(recipe, examples, tokenizer),
-    )
+    shown = SplitOutlook(examples=count, used=used, classes=dict(outline.shares))
+    if not outline.texts:
+        return shown
+    characters, words = _characters_and_words(outline.texts)
+    longest = recipe.task.longest
+    tokens = None if tokenizer is None or longest is None else _tokens(outline.texts, longest, tokenizer)
+    return replace(shown, characters=characters, words=words, tokens=tokens)
 
 
-def _characters_and_words(examples: LabelledTexts) -> tuple[Lengths, Lengths]:
-    whole = (
-        examples.texts if examples.pairs is None else map(" ".join, zip(examples.texts, examples.pairs, strict=True))
-    )
+def _characters_and_words(texts: Texts) -> tuple[Lengths, Lengths]:
+    whole = texts[0] if len(texts) == 1 else map(" ".join, zip(*texts, strict=True))
     lengths = np.fromiter(((len(text), len(text.split())) for text in whole), dtype=np.dtype((np.int64, 2)))
     return Lengths.of(lengths[:, 0]), Lengths.of(lengths[:, 1])
 
 
-def _tokens(recipe: Recipe, examples: LabelledTexts, tokenizer: Tokenizer) -> Tokens:
-    rows = range(0, len(examples.texts), -(-len(examples.texts) // MOST_TOKENIZED))
-    lengths = _lengths_of(examples, rows, tokenizer)
-    return Tokens(Lengths.of(lengths), len(lengths), sum(length > recipe.task.max_length for length in lengths))
+def _tokens(texts: Texts, longest: int, tokenizer: Tokenizer) -> Tokens:
+    rows = range(0, len(texts[0]), -(-len(texts[0]) // MOST_TOKENIZED))
+    lengths = _lengths_of(texts, rows, tokenizer)
+    return Tokens(Lengths.of(lengths), len(lengths), sum(length > longest for length in lengths))
 
 
-def _lengths_of(examples: LabelledTexts, rows: Sequence[int], tokenizer: Tokenizer) -> list[int]:
+def _lengths_of(texts: Texts, rows: Sequence[int], tokenizer: Tokenizer) -> list[int]:
     lengths: list[int] = []
     for start in range(0, len(rows), CHUNK):
         chunk = rows[start : start + CHUNK]
-        pairs = None if examples.pairs is None else [examples.pairs[row] for row in chunk]
-        lengths += token_lengths(tokenizer, [examples.texts[row] for row in chunk], pairs)
+        first, *second = ([part[row] for row in chunk] for part in texts)
+        lengths += token_lengths(tokenizer, first, second[0] if second else None)
     return lengths
 
 
 def _horizon(recipe: Recipe, data: DataOutlook) -> Horizon | None:
+    if not recipe.task.one_to_one:
+        return None
     samples, tokens = data.splits["train"].used, 0
     if _counts_tokens(recipe.to_dict()):
-        if data.tokenizer is None:
+        if data.tokenizer is None or recipe.task.longest is None:
             return None
-        tokens = _train_tokens(recipe, data.raw.examples["train"], samples, data.tokenizer)
+        tokens = _train_tokens(recipe, data.raw, samples, data.tokenizer)
     updates = -(-samples // recipe.training.batch_size)
     return plan_horizon(recipe, updates_per_epoch=updates, samples=samples, tokens=tokens)
 
@@ -164,10 +164,12 @@ def _counts_tokens(value: Any) -> bool:
     return isinstance(value, str) and value.rstrip().endswith("tokens")
 
 
-def _train_tokens(recipe: Recipe, train: LabelledTexts, samples: int, tokenizer: Tokenizer) -> int:
+def _train_tokens(recipe: Recipe, raw: RawData, samples: int, tokenizer: Tokenizer) -> int:
     """Returns the tokens of an epoch, each example cut to what the task keeps."""
-    rows = draw(len(train.texts), samples, seed=recipe.training.seed)
-    return sum(min(length, recipe.task.max_length) for length in _lengths_of(train, rows.tolist(), tokenizer))
+    outline, longest = recipe.task.outline(raw.examples["train"], raw.classes), recipe.task.longest
+    rows = draw(outline.count, samples, seed=recipe.training.seed)
+    lengths = _lengths_of(outline.texts, rows.tolist(), tokenizer)
+    return sum(lengths if longest is None else (min(length, longest) for length in lengths))
 
 
 def _found(run: Path, data: RawData) -> RunState:

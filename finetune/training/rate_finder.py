@@ -140,9 +140,9 @@ def _train(
             validate=lambda _: {},
             checkpoint=lambda _: None,
             clock=clock,
-            data_collator=recipe.task.collator(plan.material.tokenizer),
+            data_collator=recipe.task.collator(plan.material.processor),
             train_dataset=plan.material.splits["train"],
-            processing_class=plan.material.tokenizer,
+            processing_class=plan.material.processor,
         )
         history = History(
             None,

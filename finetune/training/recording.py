@@ -130,13 +130,13 @@ def _timing(run: Finished) -> Timing:
 
 
 def write_predictions(
-    run: Path, split: str, *, columns: Mapping[str, Any], labels: np.ndarray[Any, Any], classes: tuple[str, ...]
+    run: Path, split: str, *, columns: Mapping[str, Any], scores: np.ndarray[Any, Any] | None
 ) -> None:
-    """Writes a row per example of `split`, in the split's own order: its row number, its label, and `columns`."""
+    """Writes a row per example of `split`, in its own order: its number, `columns`, and what it scored, if it did."""
     import pyarrow
     from pyarrow import parquet
 
-    table = pyarrow.table(
-        {"row": np.arange(len(labels)), "label": [classes[number] for number in labels], **dict(columns)}
-    )
+    count = len(next(iter(columns.values())))
+    scored = {} if scores is None else {"score": scores}
+    table = pyarrow.table({"row": np.arange(count), **columns, **scored})
     write_atomically(run / PREDICTIONS / f"{split}.parquet", lambda path: parquet.write_table(table, path))

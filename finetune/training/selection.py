@@ -7,27 +7,23 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
-
 from finetune.evaluation.record import Score, SplitResult
 
 if TYPE_CHECKING:
     from finetune.metrics.base import Metric
-    from finetune.tasks.encoding import EncodedSplit
-    from finetune.tasks.text_classification import TextClassification
+    from finetune.tasks.base import Judgement, Outputs, Split, Task
     from finetune.training.trainer import ScheduledTrainer
 
-Logits = np.ndarray[Any, Any]
 Keep = Literal["best", "last"]
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """The validation split after `step` updates. `logits` is None for one known from an earlier process's history."""
+    """The validation split after `step` updates. `outputs` is None for one known from an earlier process's history."""
 
     step: int
     values: Mapping[str, float]
-    logits: Logits | None
+    outputs: Outputs | None
 
 
 class Selection:
@@ -39,9 +35,10 @@ class Selection:
 
     def __init__(
         self,
-        split: EncodedSplit,
+        split: Split,
         *,
-        task: TextClassification,
+        task: Task,
+        classes: Sequence[str],
         metrics: Sequence[Metric],
         select: str,
         keep: Keep,
@@ -52,19 +49,20 @@ class Selection:
         self.ranked_first: list[int] = []
         self._split = split
         self._task = task
+        self._classes = classes
         self._metrics = metrics
         self._select = select
+        self.metric = next(metric for metric in metrics if metric.metric_name == select)
         self._keep = keep
         self._save = save
 
     def validate(self, trainer: ScheduledTrainer) -> dict[str, float]:
         """Evaluates the model as it is; returns the loss and each metric."""
-        logits = trainer.predict_split(self._split)
-        labels = self._split.labels
-        predictions = self._task.predict(logits)
-        values = {"loss": self._task.loss(logits, labels)}
-        values |= {metric.metric_name: metric.value(predictions, labels) for metric in self._metrics}
-        if self._consider(Evaluation(trainer.state.global_step, values, logits)) and self._keep == "best":
+        outputs = trainer.predict_split(self._split)
+        judgement = self._task.judge(outputs, self._split, self._classes)
+        values = {"loss": judgement.loss}
+        values |= {metric.metric_name: metric.value(judgement.answers) for metric in self._metrics}
+        if self._consider(Evaluation(trainer.state.global_step, values, outputs)) and self._keep == "best":
             self._save(trainer)
         return values
 
@@ -78,23 +76,23 @@ class Selection:
     def _consider(self, evaluation: Evaluation) -> bool:
         self.last = evaluation
         value = evaluation.values[self._select]
-        if math.isfinite(value) and (self.best is None or value > self.best.values[self._select]):
+        if math.isfinite(value) and (self.best is None or self._is_better(value, self.best.values[self._select])):
             self.best = evaluation
             self.ranked_first.append(evaluation.step)
         return self.best is evaluation
 
+    def _is_better(self, value: float, other: float) -> bool:
+        return value > other if self.metric.greater_is_better else value < other
 
-def score(task: TextClassification, metrics: Sequence[Metric], logits: Logits, labels: Logits) -> SplitResult:
-    """Returns the loss, and each metric with its standard error, of logits against labels."""
-    predictions = task.predict(logits)
-    loss = task.loss(logits, labels)
+
+def score(judgement: Judgement, metrics: Sequence[Metric]) -> SplitResult:
+    """Returns the loss, and each metric with its standard error."""
+    loss, answers = judgement.loss, judgement.answers
     return SplitResult(
-        count=len(labels),
+        count=len(answers),
         loss=loss if math.isfinite(loss) else None,
         metrics={
-            metric.metric_name: Score(
-                value=metric.value(predictions, labels), standard_error=metric.standard_error(predictions, labels)
-            )
+            metric.metric_name: Score(value=metric.value(answers), standard_error=metric.standard_error(answers))
             for metric in metrics
         },
     )

@@ -27,7 +27,7 @@ from finetune.training.weights import load_weights
 if TYPE_CHECKING:
     from finetune.recipe import Recipe
     from finetune.schedules.continuation import ChangePolicy
-    from finetune.tasks.encoding import EncodedSplit
+    from finetune.tasks.base import Outputs, Split
     from finetune.training.batches import LengthGroupedBatches
 
 
@@ -51,9 +51,10 @@ class ScheduledTrainer(ScheduleMixin, Trainer):
     """A Trainer of a recipe whose batches are given, and whose evaluations leave no trace.
 
     `validate` is called whenever an evaluation is due and returns its metrics; a schedule that is driven by one is told
-    the one that selects models. `checkpoint` is called whenever a checkpoint is due. The random state after
-    `validate`, and after `predict_split`, is what it was before. `wants_to_stop` says whether this process is to stop:
-    an evaluation is then broken off, and `called_off`. `say` is given a line on what the run had to change by itself.
+    the one that selects models, and whether it's the better the greater. `checkpoint` is called whenever a checkpoint
+    is due. The random state after `validate`, and after `predict_split`, is what it was before. `wants_to_stop` says
+    whether this process is to stop: an evaluation is then broken off, and `called_off`. `say` is given a line on what
+    the run had to change by itself.
     """
 
     def __init__(
@@ -65,12 +66,14 @@ class ScheduledTrainer(ScheduleMixin, Trainer):
         validate: Callable[[ScheduledTrainer], dict[str, float]],
         checkpoint: Callable[[ScheduledTrainer], None],
         clock: TrainingClock,
+        greater_is_better: bool = True,
         wants_to_stop: Callable[[], bool] = lambda: False,
         on_change: ChangePolicy = "refuse",
         say: Callable[[str], None] = lambda _: None,
         **kwargs: Any,
     ) -> None:
         super().__init__(*args, schedule=recipe.schedule, on_change=on_change, **kwargs)
+        self._loss_shifts_labels = False  # whatever the model's class does, the task's loss takes labels as they are
         self._recipe = recipe
         self._batches = batches
         self._lengths = lengths
@@ -78,6 +81,7 @@ class ScheduledTrainer(ScheduleMixin, Trainer):
         self._checkpoint = checkpoint
         self._generators: list[dict[str, Any]] = []
         self._clock = clock
+        self._greater_is_better = greater_is_better
         self._wants_to_stop = wants_to_stop
         self.called_off = False
         self._batches_predicted = 0
@@ -200,7 +204,7 @@ class ScheduledTrainer(ScheduleMixin, Trainer):
         except CalledOffError:
             self.called_off = self.control.should_save = self.control.should_training_stop = True
             return {}
-        self.lr_scheduler.observe(metrics[self._recipe.evaluation.select], greater_is_better=True)
+        self.lr_scheduler.observe(metrics[self._recipe.evaluation.selecting], greater_is_better=self._greater_is_better)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
 
@@ -227,12 +231,24 @@ class ScheduledTrainer(ScheduleMixin, Trainer):
         if self.args.process_index < len(self._generators):
             set_random_state(self._generators[self.args.process_index])
 
-    def prediction_step(self, *args: Any, **kwargs: Any) -> Any:
-        """Trainer's own; raises CalledOffError, on all processes in the same batch, where one of them is to stop."""
+    def prediction_step(self, model: torch.nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+        """Returns what the task keeps of the outputs on a batch, in Trainer's terms its logits.
+
+        Raises CalledOffError, on all processes in the same batch, where one of them is to stop.
+        """
         self._batches_predicted += 1
         if self._is_called_off():
             raise CalledOffError
-        return super().prediction_step(*args, **kwargs)
+        given: dict[str, Any] = dict(self._prepare_inputs(inputs))
+        labels = given.pop("labels")
+        with torch.no_grad(), self.compute_loss_context_manager():
+            kept = self._recipe.task.kept_outputs(model(**given), labels)
+        return None, {name: tensor.detach() for name, tensor in kept.items()}, None
+
+    def _get_num_items_in_batch(self, batch_samples: list[dict[str, Any]], device: torch.device) -> Any:
+        """Trainer's own, by which labels of −100 don't count; but one that is a float isn't a mark."""
+        counted = [{"labels": _marks(batch["labels"])} for batch in batch_samples]
+        return super()._get_num_items_in_batch(counted, device)
 
     def _is_called_off(self) -> bool:
         wants = self._wants_to_stop()
@@ -242,14 +258,14 @@ class ScheduledTrainer(ScheduleMixin, Trainer):
             return False
         return bool(self.mean_over_processes(torch.tensor(float(wants), device=self.args.device)) > 0)
 
-    def predict_split(self, split: EncodedSplit) -> np.ndarray[Any, Any]:
-        """Returns the logits of every example, in the order the split was read in; every process gets all of them."""
-        ordered = split.sorted_by_length()
+    def predict_split(self, split: Split) -> Outputs:
+        """Returns what the task keeps of the outputs on every example of a whole split, in order; on every process."""
+        ordered: Any = split.sorted_by_length()
         try:
             with preserved_random_state():
-                output = self.evaluation_loop(
+                found: Any = self.evaluation_loop(
                     self.get_test_dataloader(ordered), description="Prediction", prediction_loss_only=False
-                )
+                ).predictions
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
@@ -258,6 +274,9 @@ class ScheduledTrainer(ScheduleMixin, Trainer):
                 f"out of memory on {self.args.device}, in an evaluation of {size} examples at a time: set "
                 f"evaluation.batch_size to {max(1, size // 2)}"
             ) from error
-        logits = np.empty_like(output.predictions)
-        logits[ordered.rows] = output.predictions
-        return logits
+        order = np.argsort(ordered.rows)
+        return {name: array[order] for name, array in found.items()}
+
+
+def _marks(labels: torch.Tensor) -> torch.Tensor:
+    return torch.zeros_like(labels) if labels.is_floating_point() else labels

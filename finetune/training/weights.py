@@ -18,16 +18,16 @@ if TYPE_CHECKING:
 
 
 def save_model(trainer: ScheduledTrainer, folder: Path) -> None:
-    """Writes the model and its tokenizer to `folder`, in place of what was there; every process calls it."""
+    """Writes the model and its processor to `folder`, in place of what was there; every process calls it."""
     state = trainer.accelerator.get_state_dict(trainer.model_wrapped)
-    tokenizer: Any = trainer.processing_class
+    processor: Any = trainer.processing_class
     if not trainer.is_world_process_zero():
         return
 
     def write(aside: Path) -> None:
         with quiet_transformers():
             trainer.accelerator.unwrap_model(trainer.model).save_pretrained(aside, state_dict=state)
-            tokenizer.save_pretrained(aside)
+            processor.save_pretrained(aside)
 
     replace_folder(folder, write)
 

@@ -34,7 +34,7 @@ def train(model: torch.nn.Module, recipe: Recipe, library: Library, *, updates: 
     """Trains `model`, which is on the device, and yields how many updates are made after each."""
     where = device()
     examples, batches, _ = lay_out_updates(recipe, layout=layout_of(recipe), library=library)
-    collator = recipe.task.collator(library.material(recipe).tokenizer)
+    collator = recipe.task.collator(library.material(recipe).processor)
     loader = TrainingLoader(examples, batches, collator, workers=0, pin_memory=where.type == "cuda")
     optimizer = torch.optim.AdamW(model.parameters(), lr=recipe.optimizer.learning_rate, fused=True)
     model.train()
@@ -60,7 +60,7 @@ def _endlessly(loader: TrainingLoader) -> Iterator[dict[str, torch.Tensor]]:
 @torch.inference_mode()
 def accuracy(model: torch.nn.Module, recipe: Recipe, library: Library, split: EncodedSplit) -> float:
     """Returns the share of `split` that `model` gets right."""
-    collator = recipe.task.collator(library.material(recipe).tokenizer)
+    collator = recipe.task.collator(library.material(recipe).processor)
     right = 0
     model.eval()
     for batch in DataLoader(split.sorted_by_length(), recipe.evaluation.batch_size, collate_fn=collator):

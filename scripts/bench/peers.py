@@ -82,8 +82,8 @@ def train(
             logging_strategy="no",
             **(better if tuned else {}),
         ),
-        train_dataset=_Examples(training_examples(recipe, material), material.tokenizer, width),
-        data_collator=DataCollatorWithPadding(material.tokenizer, pad_to_multiple_of=8)
+        train_dataset=_Examples(training_examples(recipe, material), material.processor, width),
+        data_collator=DataCollatorWithPadding(material.processor, pad_to_multiple_of=8)
         if tuned
         else default_data_collator,
         callbacks=[times],

@@ -5,9 +5,13 @@ import pytest
 import torch
 
 from finetune.errors import DataError
-from finetune.tasks.encoding import Padding, encode_texts
+from finetune.tasks.encoding import EncodedSplit, Padding, in_memory, tokenise
 
 WORDS = ["film", "story", "dull", "brilliant", "night"]
+
+
+def encode_texts(texts, pairs, labels, **settings):
+    return EncodedSplit.of(in_memory(tokenise(texts, pairs, **settings)), labels)
 
 
 def texts_of(lengths):
@@ -141,10 +145,10 @@ def test_a_text_of_no_token_is_refused():
     words = Tokenizer(models.WordLevel({"film": 0, "?": 1}, unk_token="?"))
     words.pre_tokenizer = pre_tokenizers.Whitespace()
     bare = PreTrainedTokenizerFast(tokenizer_object=words)
-    encode_texts(["film", "?"], None, [0, 1], tokenizer=bare, max_length=8).require_tokens("train")
+    encode_texts(["film", "?"], None, [0, 1], tokenizer=bare, max_length=8).check("train")
     blank = encode_texts(["film", "", "film", " "], None, [0, 1, 0, 1], tokenizer=bare, max_length=8)
     with pytest.raises(DataError) as caught:
-        blank.require_tokens("test")
+        blank.check("test")
     assert str(caught.value) == (
         "the tokenizer makes no token of 2 of the 4 texts of the test split, the first of them row 2: fill or remove them"
     )

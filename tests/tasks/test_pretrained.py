@@ -16,7 +16,7 @@ CLASSES = ("negative", "positive")
 
 
 def load(source, tokenizer, *, seed=0, classes=CLASSES):
-    return TASK.load_model(source, classes=classes, tokenizer=tokenizer, seed=seed)
+    return TASK.load_model(source, classes=classes, processor=tokenizer, seed=seed)
 
 
 @pytest.fixture
@@ -308,8 +308,8 @@ def test_a_model_in_the_cache_needs_no_connection(run_offline):
         "from finetune.tasks import TextClassification\n"
         "from finetune.tasks.pretrained import Pretrained\n"
         "source, task = Pretrained('google-bert/bert-base-uncased'), TextClassification(max_length=128)\n"
-        "tokenizer = task.load_tokenizer(source)\n"
-        "loaded = task.load_model(source, classes=['a', 'b'], tokenizer=tokenizer, seed=0)\n"
+        "tokenizer = task.load_processor(source)\n"
+        "loaded = task.load_model(source, classes=['a', 'b'], processor=tokenizer, seed=0)\n"
         "print(len(tokenizer('a film')['input_ids']), loaded.new_tensors, loaded.commit)"
     )
     commit = "0123456789abcdef0123456789abcdef01234567"
@@ -325,8 +325,8 @@ def test_loading_prints_nothing_not_even_of_a_head_that_does_not_fit(source, tok
         "from finetune.tasks import TextClassification\n"
         "from finetune.tasks.pretrained import Pretrained\n"
         f"source, task = Pretrained({str(tmp_path)!r}, local=True), TextClassification(max_length=32)\n"
-        "tokenizer = task.load_tokenizer(source)\n"
-        "loaded = task.load_model(source, classes=['a', 'b'], tokenizer=tokenizer, seed=0)\n"
+        "tokenizer = task.load_processor(source)\n"
+        "loaded = task.load_model(source, classes=['a', 'b'], processor=tokenizer, seed=0)\n"
         "print(loaded.new_tensors)"
     )
     assert printed == "('classifier.bias', 'classifier.weight')\n"

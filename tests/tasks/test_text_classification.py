@@ -1,5 +1,7 @@
 """Reading labelled texts: how classes are found, what is refused with which message, and what logits become."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -185,29 +187,60 @@ LOGITS = np.random.default_rng(0).normal(size=(20, 3)).astype(np.float32) * 5
 LABELS = np.arange(20) % 3
 
 
+def judged(logits, labels):
+    return TASK.judge({"logits": logits}, SimpleNamespace(labels=labels), ["a", "b", "c"])
+
+
+def columns(logits, names):
+    return TASK.prediction_columns({"logits": logits}, None, names)
+
+
 def test_the_class_of_the_largest_logit_is_predicted():
-    assert list(TASK.predict(np.array([[0.1, 2.0, -3.0], [-1.0, -2.0, -0.5]]))) == [1, 2]
+    answers = judged(np.array([[0.1, 2.0, -3.0], [-1.0, -2.0, -0.5]]), np.array([1, 0])).answers
+    assert list(answers.predictions) == [1, 2]
+    assert list(answers.references) == [1, 0]
+    assert answers.names == ("a", "b", "c")
 
 
 def test_the_loss_is_the_mean_cross_entropy():
     expected = torch.nn.functional.cross_entropy(torch.tensor(LOGITS).double(), torch.tensor(LABELS))
-    assert TASK.loss(LOGITS, LABELS) == pytest.approx(expected.item(), rel=1e-12)
+    assert judged(LOGITS, LABELS).loss == pytest.approx(expected.item(), rel=1e-12)
 
 
 def test_the_loss_of_even_logits_is_the_logarithm_of_the_number_of_classes():
-    assert TASK.loss(np.zeros((4, 3)), np.array([0, 1, 2, 0])) == pytest.approx(np.log(3))
+    assert judged(np.zeros((4, 3)), np.array([0, 1, 2, 0])).loss == pytest.approx(np.log(3))
 
 
 def test_large_logits_overflow_neither_loss_nor_probability():
     logits = np.array([[1e4, 0.0]], dtype=np.float32)
-    assert TASK.loss(logits, np.array([1])) == pytest.approx(1e4)
-    assert TASK.prediction_columns(logits, ["a", "b"])["probability_a"] == pytest.approx([1.0])
+    assert judged(logits, np.array([1])).loss == pytest.approx(1e4)
+    assert columns(logits, ["a", "b"])["probability_a"] == pytest.approx([1.0])
 
 
 def test_prediction_columns_are_the_class_and_the_softmax():
     names = ["a", "b", "c"]
-    columns = TASK.prediction_columns(LOGITS, names)
+    found = columns(LOGITS, names)
     probabilities = torch.softmax(torch.tensor(LOGITS).double(), dim=-1).numpy()
-    assert list(columns) == ["prediction", "probability_a", "probability_b", "probability_c"]
-    assert columns["prediction"] == [names[number] for number in probabilities.argmax(axis=1)]
-    assert np.stack([columns[f"probability_{name}"] for name in names], axis=1) == pytest.approx(probabilities)
+    assert list(found) == ["prediction", "probability_a", "probability_b", "probability_c"]
+    assert found["prediction"] == [names[number] for number in probabilities.argmax(axis=1)]
+    assert np.stack([found[f"probability_{name}"] for name in names], axis=1) == pytest.approx(probabilities)
+    assert judged(LOGITS, LABELS).answers.scores == pytest.approx(probabilities)
+
+
+@pytest.mark.parametrize(
+    ("labels", "names"),
+    [(["bad", "good"], ("bad", "good")), ([0, 1], ("0", "1")), ([False, True], ("false", "true"))],
+    ids=["text", "numbers", "booleans"],
+)
+def test_labels_of_later_data_are_matched_by_the_names_of_their_classes(labels, names):
+    later = TASK.read_for(split([labels[1], labels[0], labels[1]]), names, labelled=True)
+    assert list(later.labels) == [1, 0, 1]
+
+
+def test_a_later_label_that_is_no_class_is_refused():
+    with pytest.raises(DataError, match=r"column \"label\" of the given split holds 'fine' in row 2 \(1 row"):
+        TASK.read_for(split(["bad", "fine"]), ("bad", "good"), labelled=True)
+
+
+def test_later_data_needs_no_labels():
+    assert list(TASK.read_for(rows(sentence=["a", "b"]), ("bad", "good"), labelled=False).texts) == ["a", "b"]

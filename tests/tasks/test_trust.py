@@ -71,7 +71,7 @@ def load(folder, **trust):
     source = source_of(folder, **trust)
     source.check()
     tokenizer = load_tokenizer(source, max_length=32)
-    return TASK.load_model(source, classes=CLASSES, tokenizer=tokenizer, seed=0).model
+    return TASK.load_model(source, classes=CLASSES, processor=tokenizer, seed=0).model
 
 
 def test_code_of_a_model_that_is_known_without_it_does_not_run(with_code, trace):
