@@ -40,6 +40,10 @@ class Answers:
             column = getattr(self, name)
             if column is not None and len(column) != len(self):
                 raise ValueError(f"{len(column)} {name} of {len(self)} examples")
+        if self.form == "tags":
+            for number, (predicted, true) in enumerate(zip(self.predictions, self.references, strict=True)):
+                if len(predicted) != len(true):
+                    raise ValueError(f"{len(predicted)} tags predicted of {len(true)} tokens of example {number}")
 
     def __len__(self) -> int:
         return len(self.references)

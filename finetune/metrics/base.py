@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from finetune.errors import SettingError
 from finetune.metrics.answers import Answers, Form
 
 if TYPE_CHECKING:
@@ -19,7 +20,8 @@ Rows = np.ndarray[Any, np.dtype[np.int64]]
 
 RESAMPLES = 200
 """How many times the bootstrap draws n examples: a standard error is then itself known to 1/√400, 5%."""
-_CELLS = 2**21  # of the weights that are held at once
+CELLS = 2**21
+"""How many numbers of the draws are held at once, but for a single draw that has more."""
 
 
 class Metric:
@@ -38,7 +40,7 @@ class Metric:
     needs_scores: ClassVar[bool] = False
 
     def value(self, answers: Answers) -> float:
-        """Returns the metric of n examples, NaN where it is undefined."""
+        """Returns the metric of n examples, NaN where it is undefined, as it is of none."""
         raise NotImplementedError
 
     def of_each(self, answers: Answers) -> Values | None:
@@ -74,12 +76,14 @@ class WeightedMetric(Metric):
 
     def value(self, answers: Answers) -> float:
         with np.errstate(all="ignore"):
-            return float(self.weighted(answers)(np.ones((1, len(answers))))[0])
+            return float(self.weighted(answers)(np.ones((1, len(answers))))[0]) if len(answers) else math.nan
 
     def standard_error(self, answers: Answers) -> float:
+        if not len(answers):
+            return math.nan
         with np.errstate(all="ignore"):
             of_weights = self.weighted(answers)
-            return spread(np.concatenate([of_weights(each) for each in _weights(len(answers))] or [np.zeros(0)]))
+            return spread(np.concatenate([of_weights(each) for each in _weights(len(answers))]))
 
 
 class SumMetric(WeightedMetric):
@@ -121,17 +125,26 @@ def draws(count: int) -> Iterator[Rows]:
         yield generator.integers(count, size=count)
 
 
+def probabilities(metric: Metric, answers: Answers) -> Values:
+    """Returns the answers' scores; raises SettingError where there are none."""
+    if answers.scores is None:
+        raise SettingError("metrics", f'"{metric.metric_name}" needs probabilities, and there are none: leave it out')
+    return np.asarray(answers.scores, dtype=float)
+
+
 def spread(values: Any) -> float:
-    """Returns the standard deviation of the `values` that are finite; NaN of fewer than two."""
+    """Returns the standard deviation of the finite `values`, exactly 0 of equal ones; NaN of fewer than two."""
     finite = np.asarray(values, dtype=float)
     finite = finite[np.isfinite(finite)]
-    return float(np.std(finite, ddof=1)) if len(finite) > 1 else math.nan
+    if len(finite) < 2:
+        return math.nan
+    return float(np.std(finite, ddof=1)) if finite.min() < finite.max() else 0.0
 
 
 def quotient(above: Any, below: Any, *, undefined: float = 0.0) -> Values:
-    """Returns above / below, and `undefined` where `below` isn't positive."""
+    """Returns above / below, and `undefined` where `below` is 0 or negative; NaN of NaN."""
     above, below = np.broadcast_arrays(np.asarray(above, dtype=float), np.asarray(below, dtype=float))
-    result: Values = np.divide(above, below, out=np.full(above.shape, undefined), where=below > 0)
+    result: Values = np.divide(above, below, out=np.full(above.shape, undefined, dtype=float), where=~(below <= 0))
     return result
 
 
@@ -140,7 +153,7 @@ def _weights(count: int) -> Iterator[Values]:
     block: list[Values] = []
     for rows in draws(count):
         block.append(np.bincount(rows, minlength=count).astype(float))
-        if len(block) * count >= _CELLS:
+        if len(block) * count >= CELLS:
             yield np.stack(block)
             block = []
     if block:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Any, ClassVar
 
 import numpy as np
 
+from finetune.errors import SettingError, listed
 from finetune.metrics.answers import Answers, Form
-from finetune.metrics.base import RESAMPLES, Metric, Values, quotient, spread
+from finetune.metrics.base import CELLS, RESAMPLES, Metric, SumMetric, Values, quotient, spread
 
 Labels = np.ndarray[Any, np.dtype[np.int64]]
 Tables = np.ndarray[Any, np.dtype[np.int64]]
@@ -61,23 +63,28 @@ class TableMetric(Metric):
         if not len(answers):
             return math.nan
         table = confusion_table(answers.predictions, answers.references)
-        shares = table.ravel() / table.sum()
-        drawn = np.random.default_rng(0).multinomial(table.sum(), shares, size=RESAMPLES)
-        return spread(self.of_tables(drawn.reshape(-1, *table.shape)))
+        return spread(np.concatenate([self.of_tables(tables) for tables in _drawn(table)]))
 
 
-class F1Macro(TableMetric):
-    """The unweighted mean over classes of F1 = 2TP / (2TP + FP + FN), over the classes that occur or are predicted."""
+def _drawn(table: Tables) -> Iterator[Tables]:
+    """Yields `RESAMPLES` tables of as many examples drawn with replacement, each time the same ones, some at once."""
+    generator, total = np.random.default_rng(0), table.sum()
+    at_once = max(1, CELLS // table.size)
+    for start in range(0, RESAMPLES, at_once):
+        size = min(at_once, RESAMPLES - start)
+        yield generator.multinomial(total, table.ravel() / total, size=size).reshape(size, *table.shape)
 
-    metric_name: ClassVar[str] = "f1_macro"
-    formula: ClassVar[str] = "mean over classes of 2TP / (2TP + FP + FN)"
+
+class BalancedAccuracy(TableMetric):
+    """The unweighted mean of the classes' recalls, over the classes that occur (Brodersen et al. 2010)."""
+
+    metric_name: ClassVar[str] = "balanced_accuracy"
+    formula: ClassVar[str] = "mean over true classes of TP / (TP + FN)"
 
     def of_tables(self, tables: Tables) -> Values:
-        right = np.diagonal(tables, axis1=-2, axis2=-1)
-        either = tables.sum(axis=-1) + tables.sum(axis=-2)
-        by_class = quotient(2 * right, either)
-        value: Values = np.mean(by_class, axis=-1, where=either > 0)
-        return value
+        true = tables.sum(axis=-1)
+        recalls = quotient(np.diagonal(tables, axis1=-2, axis2=-1), true)
+        return quotient(recalls.sum(axis=-1), (true > 0).sum(axis=-1))
 
 
 class MatthewsCorrelation(TableMetric):
@@ -92,3 +99,35 @@ class MatthewsCorrelation(TableMetric):
         covariance = right * all_of_them - (predicted * true).sum(axis=-1)
         variances = [all_of_them**2.0 - (counts**2).sum(axis=-1) for counts in (predicted, true)]
         return quotient(covariance, np.sqrt(variances[0] * variances[1]))
+
+
+class F1(SumMetric):
+    """The F1 of the positive class, the last of two; 0 where no example is positive or predicted so.
+
+    Raises SettingError where there are other than two classes.
+    """
+
+    metric_name: ClassVar[str] = "f1"
+    formula: ClassVar[str] = "2TP / (2TP + FP + FN)"
+    forms: ClassVar[tuple[Form, ...]] = ("classes",)
+
+    def statistics(self, answers: Answers) -> Values:
+        count = _classes_of(answers)
+        if count != 2:
+            names = f": {listed(answers.names)}" if answers.names else ""
+            raise SettingError("metrics", f'"f1" is of two classes, and there are {count}{names}; give f1_macro')
+        true, predicted = answers.references == 1, answers.predictions == 1
+        return np.stack([true & predicted, true, predicted], axis=-1).astype(float)
+
+    def of_sums(self, sums: Values) -> Values:
+        right, true, predicted = np.moveaxis(sums, -1, 0)
+        return quotient(2 * right, true + predicted)
+
+
+def _classes_of(answers: Answers) -> int:
+    """Returns how many classes there are; where nothing tells, two unless a third occurs."""
+    if answers.names:
+        return len(answers.names)
+    if answers.scores is not None:
+        return int(answers.scores.shape[1])
+    return max(2, *(int(column.max(initial=0)) + 1 for column in (answers.references, answers.predictions)))
