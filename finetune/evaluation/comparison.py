@@ -11,7 +11,9 @@ from functools import cached_property
 from typing import Any
 
 from finetune.errors import RecordError
-from finetune.evaluation.record import RunRecord
+from finetune.evaluation.direction import Direction
+from finetune.evaluation.forms import PLAIN, form_of
+from finetune.evaluation.record import RECORD, RunRecord
 from finetune.evaluation.runs import RecordedRun
 from finetune.keys import IMMATERIAL, PLACES, flatten, is_among
 
@@ -99,6 +101,10 @@ class Row:
         """The metric of the kept model of each finished run."""
         return tuple(record.results.splits[split].metrics[metric].value for record in self.finished if record.results)
 
+    def best_scores(self, metric: str) -> tuple[float, ...]:
+        """The best validation score of each finished run in which one was finite."""
+        return tuple(score for record in self.finished if (score := best_score(record, metric)) is not None)
+
     def standard_error(self, split: str, metric: str) -> float:
         """The largest standard error over examples of the finished runs."""
         return max(
@@ -110,17 +116,23 @@ class Row:
         return float(statistics.median(getattr(record.timing, field) for record in self.finished))
 
 
+def best_score(record: RunRecord, metric: str) -> float | None:
+    """Returns the best validation score of a run; None where it diverged or never had a finite one."""
+    return record.results.best.validation[metric] if record.results else None
+
+
 @dataclass(frozen=True)
 class Comparison:
     """Rows that may be compared: they share data, classes and metric. `split`: the one they are judged on.
 
-    `name`: of the study or the recipes. `tuning`: the runs that chose the peak rates. `cautions`: sentences on what the
-    rows do not share, or can't show.
+    `name`: of the study or the recipes. `direction`: that of the metric. `tuning`: the runs that chose the peak rates.
+    `cautions`: sentences on what the rows do not share, or can't show.
     """
 
     name: str
     split: str
     metric: str
+    direction: Direction
     count: int
     rows: tuple[Row, ...]
     tuning: tuple[RecordedRun, ...]
@@ -134,11 +146,23 @@ class Comparison:
             contexts.setdefault(row.context, []).append(row)
         return contexts
 
+    @property
+    def judged(self) -> str:
+        """What the rows are judged by, such as test accuracy."""
+        return f"{self.split} {self.metric}"
+
+    @cached_property
+    def form(self) -> str:
+        """How scores and their differences are written: with the digits that the best mean takes."""
+        means = (statistics.fmean(scores) for row in self.rows if (scores := row.scores(self.split, self.metric)))
+        return next(map(form_of, means), PLAIN)
+
 
 def compare(runs: Iterable[RecordedRun]) -> list[Comparison]:
-    """Returns a comparison per data set and metric among `runs`, rows in descending order of their mean score.
+    """Returns a comparison per data set and metric among `runs`, rows in the order of their mean score, best first.
 
-    Runs that chose the peak rates of a study are not compared. Raises RecordError where there are no others.
+    Runs that chose the peak rates of a study are not compared. Raises RecordError where there are no others, and where
+    runs contradict each other on whether more of the metric is better.
     """
     groups: dict[str, list[RecordedRun]] = {}
     tuning: dict[str, list[RecordedRun]] = {}
@@ -172,8 +196,9 @@ def _compare_group(runs: Sequence[RecordedRun], tuning: Sequence[RecordedRun], o
     first = runs[0].record
     split = "test" if "test" in first.identity.data else "validation"
     metric = str(first.recipe["evaluation"]["select"])
-    rows = sorted(_rows(runs), key=lambda row: _rank(row, split, metric), reverse=True)
-    cautions = [*_cautions(rows, split)]
+    direction = _direction([*runs, *tuning], metric)
+    rows = sorted(_rows(runs), key=lambda row: _rank(row, split, metric, direction), reverse=True)
+    cautions = [*_cautions(rows, split, direction)]
     if others:
         cautions.insert(
             0,
@@ -185,6 +210,7 @@ def _compare_group(runs: Sequence[RecordedRun], tuning: Sequence[RecordedRun], o
         name=", ".join(sorted(names)),
         split=split,
         metric=metric,
+        direction=direction,
         count=first.identity.data[split].count,
         rows=tuple(rows),
         tuning=tuple(tuning),
@@ -192,8 +218,19 @@ def _compare_group(runs: Sequence[RecordedRun], tuning: Sequence[RecordedRun], o
     )
 
 
-def _rank(row: Row, split: str, metric: str) -> float:
-    return statistics.fmean(row.scores(split, metric) or [float("-inf")])
+def _direction(runs: Sequence[RecordedRun], metric: str) -> Direction:
+    said = {run.record.results.greater_is_better: run.path / RECORD for run in runs if run.record.results}
+    if len(said) > 1:
+        raise RecordError(
+            f"{said[True]}: says that more {metric} is better, and {said[False]} that less is; one of them was altered "
+            "or has another metric of that name, so run it again"
+        )
+    return Direction(next(iter(said), True))
+
+
+def _rank(row: Row, split: str, metric: str, direction: Direction) -> float:
+    scores = row.scores(split, metric)
+    return direction.merit(statistics.fmean(scores)) if scores else float("-inf")
 
 
 def _rows(runs: Sequence[RecordedRun]) -> list[Row]:
@@ -280,7 +317,7 @@ def _labels(settings: Sequence[Mapping[str, Any]]) -> list[str]:
     ]
 
 
-def _cautions(rows: Sequence[Row], split: str) -> Iterable[str]:
+def _cautions(rows: Sequence[Row], split: str, direction: Direction) -> Iterable[str]:
     if len(rows) > 1:
         if len({row.seeds for row in rows}) > 1:
             yield (
@@ -318,12 +355,12 @@ def _cautions(rows: Sequence[Row], split: str) -> Iterable[str]:
                 f"that wasn't finite, and {sum(each.skipped for each in lost)} of them were skipped."
             )
     if split == "validation":
-        yield "There is no test split: scores are of the split that chose the model, and so too high."
+        yield f"There is no test split: scores are of the split that chose the model, and so {direction.flattering}."
     for row in rows:
         if row.diverged:
             yield (
                 f"{row.name}: {row.diverged} of its {len(row.runs)} runs diverged; its scores are of the others only, "
-                "and so too high for a schedule that can diverge."
+                f"and so {direction.flattering} for a schedule that can diverge."
             )
 
 

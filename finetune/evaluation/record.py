@@ -164,14 +164,24 @@ class Continued(_Part):
 
 
 class Results(_Part):
-    """`splits`: the kept model on each split; `best`: the evaluation ranked first by `select`; `last`: the last."""
+    """`splits`: the kept model on each split; `best`: the evaluation ranked first by `select`; `last`: the last.
+
+    `greater_is_better`: whether more of `select` is better, as of an accuracy, or less, as of an error.
+    """
 
     select: str
+    greater_is_better: bool = True
     kept: Literal["best", "last"]
     kept_step: int
     splits: dict[str, SplitResult]
     best: Evaluated
     last: Evaluated
+
+    @model_serializer(mode="wrap")
+    def _without_the_usual_direction(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leaves the direction out where more is better, so that versions before it read such records too."""
+        plain: dict[str, Any] = serialize(self)
+        return {key: value for key, value in plain.items() if key != "greater_is_better" or not value}
 
 
 class RungPart(_Part):
