@@ -95,7 +95,7 @@ def _by_seed(row: Row, comparison: Comparison) -> dict[int, float]:
     return dict(
         zip(
             [record.identity.seed for record in row.finished],
-            row.scores(comparison.split, comparison.metric),
+            row.scores(comparison.split),
             strict=True,
         )
     )

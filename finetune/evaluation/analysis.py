@@ -202,7 +202,7 @@ def _untested(
     """Yields what can be said of too few seeds: a description, and no conclusion."""
     what, form = f"{comparison.direction.superlative} mean {comparison.judged}", comparison.form
     first, second = rows[0], rows[1]
-    means = [statistics.fmean(row.scores(comparison.split, comparison.metric)) for row in (first, second)]
+    means = [statistics.fmean(row.scores(comparison.split)) for row in (first, second)]
     seeds = min(len(contrast.seeds) for contrast in family)
     yield (
         f"{labels[first.name]} has the {what}, {means[0]:{form}}, and {labels[second.name]} comes next with "

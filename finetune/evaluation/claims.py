@@ -128,9 +128,9 @@ def _bar(rows: Iterable[Row], comparison: Comparison) -> float | None:
 def _measures(
     row: Row, comparison: Comparison, near_best: float | None, target: float | None
 ) -> Iterator[tuple[str, Measured]]:
-    finished = [run for run in row.runs if run.record.results]
+    finished = [run for run in row.runs if run.record.has_scores]
     metric, direction = comparison.metric, comparison.direction
-    yield "score", of(row.scores(comparison.split, metric))
+    yield "score", of(row.scores(comparison.split))
     for name, sought, missing in (
         ("target", target, "no target was declared"),
         ("95", near_best, "no run finished"),

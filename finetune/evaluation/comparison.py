@@ -68,8 +68,8 @@ class Row:
 
     @cached_property
     def finished(self) -> tuple[RunRecord, ...]:
-        """The records of the runs that have results."""
-        return tuple(record for record in self.records if record.results is not None)
+        """The records of the runs that have scores."""
+        return tuple(record for record in self.records if record.has_scores)
 
     @property
     def schedule(self) -> str:
@@ -89,7 +89,7 @@ class Row:
 
     @property
     def diverged(self) -> int:
-        """How many runs diverged; they are counted, never dropped."""
+        """How many runs diverged, or have no finite score; they are counted, never dropped."""
         return len(self.records) - len(self.finished)
 
     @property
@@ -97,19 +97,21 @@ class Row:
         """The seeds of the runs, sorted."""
         return tuple(sorted(record.identity.seed for record in self.records))
 
-    def scores(self, split: str, metric: str) -> tuple[float, ...]:
-        """The metric of the kept model of each finished run."""
-        return tuple(record.results.splits[split].metrics[metric].value for record in self.finished if record.results)
+    def scores(self, split: str) -> tuple[float, ...]:
+        """What the kept model of each finished run scored, by the metric that selects."""
+        return tuple(record.score(split) for record in self.finished)
 
     def best_scores(self, metric: str) -> tuple[float, ...]:
         """The best validation score of each finished run in which one was finite."""
         return tuple(score for record in self.finished if (score := best_score(record, metric)) is not None)
 
-    def standard_error(self, split: str, metric: str) -> float:
-        """The largest standard error over examples of the finished runs."""
-        return max(
+    def standard_error(self, split: str, metric: str) -> float | None:
+        """The largest standard error over examples of the finished runs; None where that of one isn't known."""
+        errors = [
             record.results.splits[split].metrics[metric].standard_error for record in self.finished if record.results
-        )
+        ]
+        known = [error for error in errors if error is not None]
+        return max(known) if known and len(known) == len(errors) else None
 
     def median(self, field: str) -> float:
         """The median over finished runs of one of the timings."""
@@ -154,7 +156,7 @@ class Comparison:
     @cached_property
     def form(self) -> str:
         """How scores and their differences are written: with the digits that the best mean takes."""
-        means = (statistics.fmean(scores) for row in self.rows if (scores := row.scores(self.split, self.metric)))
+        means = (statistics.fmean(scores) for row in self.rows if (scores := row.scores(self.split)))
         return next(map(form_of, means), PLAIN)
 
 
@@ -197,7 +199,7 @@ def _compare_group(runs: Sequence[RecordedRun], tuning: Sequence[RecordedRun], o
     split = "test" if "test" in first.identity.data else "validation"
     metric = str(first.recipe["evaluation"]["select"])
     direction = _direction([*runs, *tuning], metric)
-    rows = sorted(_rows(runs), key=lambda row: _rank(row, split, metric, direction), reverse=True)
+    rows = sorted(_rows(runs), key=lambda row: _rank(row, split, direction), reverse=True)
     cautions = [*_cautions(rows, split, direction)]
     if others:
         cautions.insert(
@@ -228,8 +230,8 @@ def _direction(runs: Sequence[RecordedRun], metric: str) -> Direction:
     return Direction(next(iter(said), True))
 
 
-def _rank(row: Row, split: str, metric: str, direction: Direction) -> float:
-    scores = row.scores(split, metric)
+def _rank(row: Row, split: str, direction: Direction) -> float:
+    scores = row.scores(split)
     return direction.merit(statistics.fmean(scores)) if scores else float("-inf")
 
 
@@ -357,6 +359,9 @@ def _cautions(rows: Sequence[Row], split: str, direction: Direction) -> Iterable
     if split == "validation":
         yield f"There is no test split: scores are of the split that chose the model, and so {direction.flattering}."
     for row in rows:
+        unscored = sum(record.results is not None and not record.has_scores for record in row.records)
+        if unscored:
+            yield f"{row.name}: {unscored} of its {len(row.runs)} runs have no finite score, and count as diverged."
         if row.diverged:
             yield (
                 f"{row.name}: {row.diverged} of its {len(row.runs)} runs diverged; its scores are of the others only, "

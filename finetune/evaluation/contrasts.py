@@ -128,7 +128,8 @@ def _contrast(
     comparison: Comparison, first: Row, second: Row, scores: ExampleScores, equivalence: float | None
 ) -> Contrast:
     pairs = dict(_pairs(first, second))
-    differences = tuple(_score(one, comparison) - _score(other, comparison) for one, other in pairs.values())
+    split = comparison.split
+    differences = tuple(one.record.score(split) - other.record.score(split) for one, other in pairs.values())
     count = len(differences)
     enough = count >= FEWEST_SEEDS
     return Contrast(
@@ -175,10 +176,10 @@ def fewest_seeds(tests: int) -> int:
 
 
 def _pairs(first: Row, second: Row) -> Iterator[tuple[int, tuple[RecordedRun, RecordedRun]]]:
-    others = {run.record.identity.seed: run for run in second.runs if run.record.results}
+    others = {run.record.identity.seed: run for run in second.runs if run.record.has_scores}
     for run in first.runs:
         other = others.get(run.record.identity.seed)
-        if run.record.results and other is not None and _start(run.record) == _start(other.record):
+        if run.record.has_scores and other is not None and _start(run.record) == _start(other.record):
             yield run.record.identity.seed, (run, other)
 
 
@@ -186,14 +187,9 @@ def _start(record: RunRecord) -> tuple[str, str]:
     return record.identity.model.initial_weights, record.identity.batches
 
 
-def _score(run: RecordedRun, comparison: Comparison) -> float:
-    assert run.record.results is not None  # noqa: S101 - a finished run has them
-    return run.record.results.splits[comparison.split].metrics[comparison.metric].value
-
-
 def _example_scores(comparison: Comparison, pairs: Iterable[tuple[Row, Row]]) -> ExampleScores:
     """Returns what each example scored in each run; None where that isn't known, or the metric isn't their mean."""
-    runs = {run.path: run for pair in pairs for row in pair for run in row.runs if run.record.results}
+    runs = {run.path: run for pair in pairs for row in pair for run in row.runs if run.record.has_scores}
     return {path: run.example_scores(comparison.split) for path, run in runs.items()}
 
 

@@ -15,7 +15,6 @@ from finetune.evaluation.record import (
     MOST,
     PREDICTIONS,
     RECORD,
-    Results,
     RunRecord,
     find_runs,
     read_record,
@@ -86,34 +85,33 @@ class RecordedRun:
         import pyarrow
         from pyarrow import parquet
 
-        results = self.record.results
-        if results is None or split not in results.splits:
+        if not self.record.has_scores:
             return None
         path = self.path / PREDICTIONS / f"{split}.parquet"
         try:
             with parquet.ParquetFile(path) as file:
-                scores = _scores_in(file, select=results.select)
+                scores = _scores_in(file, select=self.record.recipe["evaluation"]["select"])
         except FileNotFoundError:
             return None
         except (OSError, ValueError, pyarrow.ArrowException) as error:
             raise RecordError(f"{path}: can't be read as predictions: {error}") from error
         if scores is None:
             return None
-        self._check(path, split, results, scores)
+        self._check(path, split, scores)
         return scores.astype("float32") if abs(scores).max(initial=0.0) <= LARGEST else None
 
-    def _check(self, path: Path, split: str, results: Results, scores: NDArray[np.float64]) -> None:
-        result = results.splits[split]
-        recorded, found = result.metrics[results.select].value, float(scores.mean()) if len(scores) else 0.0
+    def _check(self, path: Path, split: str, scores: NDArray[np.float64]) -> None:
+        select, count = self.record.recipe["evaluation"]["select"], self.record.identity.data[split].count
+        recorded, found = self.record.score(split), float(scores.mean()) if len(scores) else 0.0
         size = float(abs(scores).mean()) if len(scores) else 0.0
-        if len(scores) != result.count or abs(recorded - found) > TOLERANCE * size:
+        if len(scores) != count or abs(recorded - found) > TOLERANCE * size:
             said = (
                 f"{found:.6f} of {len(scores):,} predictions are right, and the record says {recorded:.6f}"
-                if results.select == "accuracy"
-                else f"the mean score of {len(scores):,} examples is {found:.7g}, and the record says {results.select} "
+                if select == "accuracy"
+                else f"the mean score of {len(scores):,} examples is {found:.7g}, and the record says {select} "
                 f"{recorded:.7g}"
             )
-            raise RecordError(f"{path}: {said} of {result.count:,}; one of them was altered, so run again")
+            raise RecordError(f"{path}: {said} of {count:,}; one of them was altered, so run again")
 
 
 def _scores_in(file: ParquetFile, *, select: str) -> NDArray[np.float64] | None:

@@ -115,10 +115,10 @@ def _figures(comparison: Comparison, row: Row) -> Iterator[str]:
 
 
 def _score(comparison: Comparison, row: Row) -> str:
-    split, metric, form = comparison.split, comparison.metric, comparison.form
-    scores = row.scores(split, metric)
+    scores, form = row.scores(comparison.split), comparison.form
     if len(scores) == 1:
-        return f"{scores[0]:{form}} ± {row.standard_error(split, metric):{form}}"
+        error = row.standard_error(comparison.split, comparison.metric)
+        return f"{scores[0]:{form}}" + ("" if error is None else f" ± {error:{form}}")
     return f"{statistics.fmean(scores):{form}} [{min(scores):{form}}–{max(scores):{form}}]"
 
 

@@ -64,7 +64,7 @@ def _examples(row: Row) -> float:
 
 
 def _scores(view: View, row: Row) -> tuple[float, ...]:
-    return row.scores(view.analysis.comparison.split, view.analysis.comparison.metric)
+    return row.scores(view.analysis.comparison.split)
 
 
 def _panels(view: View, of: Budget) -> dict[str, list[Row]]:

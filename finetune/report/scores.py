@@ -41,7 +41,7 @@ def draw_scores(view: View) -> Figure:
 
 def _span(view: View, rows: Sequence[Row]) -> Span:
     comparison = view.analysis.comparison
-    scores = [score for row in rows for score in row.scores(comparison.split, comparison.metric)]
+    scores = [score for row in rows for score in row.scores(comparison.split)]
     low, high = padded(scores)
     bounds = [bound for row in rows if (interval := view.score(row)) for bound in (interval.low, interval.high)]
     # An interval of two seeds can be far wider than what it is of: it is cut off rather than all else squeezed.
@@ -111,7 +111,7 @@ def _mean(view: View, row: Row, axis: Axis, middle: float) -> list[Markup]:
 def _runs(view: View, row: Row, axis: Axis, middle: float) -> list[Markup]:
     """Returns a mark per finished run, moved up and down by turns so that equal scores can be told apart."""
     legend, key, comparison = view.legend, view.key(row), view.analysis.comparison
-    scores = row.scores(comparison.split, comparison.metric)
+    scores = row.scores(comparison.split)
     return [
         svg.mark(
             legend.shape(key),
