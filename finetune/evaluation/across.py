@@ -11,6 +11,8 @@ import numpy as np
 from finetune.evaluation.claims import Measured, of
 from finetune.evaluation.comparison import Comparison, Row
 from finetune.evaluation.contrasts import LEVEL
+from finetune.evaluation.direction import Direction
+from finetune.evaluation.forms import form_of
 from finetune.evaluation.statistics import Interval, interquartile_mean
 
 if TYPE_CHECKING:
@@ -28,15 +30,22 @@ class AcrossContexts:
 
     `mean_rank`: among the schedules by mean score, 1 the best, ties shared; `interquartile_mean`: of all its scores
     (Agarwal et al. 2021). Their intervals are percentiles over seeds drawn anew within each context. `spreads`: what
-    the contexts vary ▶ best less worst score over it, seed by seed.
+    the contexts vary ▶ the distance of the best score over it and the worst, seed by seed. `direction`: that of the
+    metric.
     """
 
     schedule: str
+    direction: Direction
     contexts: int
     runs: int
     mean_rank: Interval
     interquartile_mean: Interval
     spreads: Mapping[str, Measured]
+
+    @property
+    def form(self) -> str:
+        """How the scores are written, as a specification of `format`."""
+        return form_of(self.interquartile_mean.estimate)
 
 
 def across_contexts(comparisons: Sequence[Comparison]) -> list[AcrossContexts]:
@@ -45,7 +54,7 @@ def across_contexts(comparisons: Sequence[Comparison]) -> list[AcrossContexts]:
     Only seeds that every schedule finished in a context count there. None where there is but one context, one schedule
     or more than one metric.
     """
-    if len({comparison.metric for comparison in comparisons}) != 1:
+    if len({(comparison.metric, comparison.direction) for comparison in comparisons}) != 1:
         return []
     contexts = [(comparison, rows) for comparison in comparisons for rows in comparison.contexts.values()]
     named = [{row.label: row for row in rows} for _, rows in contexts]
@@ -58,10 +67,17 @@ def across_contexts(comparisons: Sequence[Comparison]) -> list[AcrossContexts]:
     ]
     if any(len(each) == 0 for each in scores):
         return []
-    ranks, middles = _intervals(scores)
+    direction = comparisons[0].direction
+    ranks, middles = _intervals(scores, direction)
     found = [
         AcrossContexts(
-            label, len(scores), sum(len(each) for each in scores), rank, middle, _spreads(comparisons, label)
+            schedule=label,
+            direction=direction,
+            contexts=len(scores),
+            runs=sum(len(each) for each in scores),
+            mean_rank=rank,
+            interquartile_mean=middle,
+            spreads=_spreads(comparisons, label),
         )
         for label, rank, middle in zip(labels, ranks, middles, strict=True)
     ]
@@ -79,17 +95,20 @@ def _by_seed(row: Row, comparison: Comparison) -> dict[int, float]:
     return dict(
         zip(
             [record.identity.seed for record in row.finished],
-            row.scores(comparison.split, comparison.metric),
+            row.scores(comparison.split),
             strict=True,
         )
     )
 
 
-def _intervals(scores: Sequence[Scores]) -> tuple[list[Interval], list[Interval]]:
+def _intervals(scores: Sequence[Scores], direction: Direction) -> tuple[list[Interval], list[Interval]]:
     generator = np.random.default_rng(0)
-    drawn = [_figures([each[generator.integers(0, len(each), len(each))] for each in scores]) for _ in range(DRAWS)]
+    drawn = [
+        _figures([each[generator.integers(0, len(each), len(each))] for each in scores], direction)
+        for _ in range(DRAWS)
+    ]
     low, high = np.quantile(np.array(drawn), [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0)
-    found = _figures(scores)
+    found = _figures(scores, direction)
     ranks, middles = (
         [
             Interval(float(estimate), float(least), float(most), LEVEL)
@@ -100,11 +119,11 @@ def _intervals(scores: Sequence[Scores]) -> tuple[list[Interval], list[Interval]
     return ranks, middles
 
 
-def _figures(scores: Sequence[Scores]) -> Scores:
+def _figures(scores: Sequence[Scores], direction: Direction) -> Scores:
     """Returns the mean rank and the interquartile mean of each schedule, of the shape (2, schedules)."""
-    means = np.array([each.mean(axis=0).round(12) for each in scores])
-    better = (means[:, None, :] > means[:, :, None]).sum(axis=2)
-    equal = (means[:, None, :] == means[:, :, None]).sum(axis=2)
+    merits = np.array([direction.merit(1) * each.mean(axis=0).round(12) for each in scores])
+    better = (merits[:, None, :] > merits[:, :, None]).sum(axis=2)
+    equal = (merits[:, None, :] == merits[:, :, None]).sum(axis=2)
     ranks = (better + (equal + 1) / 2).mean(axis=0)
     return np.array([ranks, interquartile_mean(np.concatenate(scores))])
 

@@ -175,18 +175,17 @@ def _sentences(
     question: Question,
 ) -> Iterator[str]:
     labels = {row.name: _short(row, rows) for row in rows}
-    what = f"{comparison.split} {comparison.metric}"
     seeds = min(len(contrast.seeds) for contrast in family)
     tested = [contrast for contrast in family if contrast.p_value is not None]
     if not tested:
         yield from _untested(rows, family, labels, comparison)
         return
     if question.reference is None:
-        yield from _best(groups, labels, what, seeds)
+        yield from _best(groups, labels, comparison, seeds)
     else:
         for reference in dict.fromkeys(contrast.second for contrast in tested):
             against = [contrast for contrast in tested if contrast.second == reference]
-            yield from _against_reference(against, labels, what, seeds)
+            yield from _against_reference(against, labels, comparison, seeds)
     yield from _equivalents(tested, labels, question)
     yield from _undecided(tested, labels)
     fewest = fewest_seeds(len(tested))
@@ -201,35 +200,42 @@ def _untested(
     rows: Sequence[Row], family: Sequence[Contrast], labels: dict[str, str], comparison: Comparison
 ) -> Iterator[str]:
     """Yields what can be said of too few seeds: a description, and no conclusion."""
-    what = f"{comparison.split} {comparison.metric}"
+    what, form = f"{comparison.direction.superlative} mean {comparison.judged}", comparison.form
     first, second = rows[0], rows[1]
-    means = [statistics.fmean(row.scores(comparison.split, comparison.metric)) for row in (first, second)]
+    means = [statistics.fmean(row.scores(comparison.split)) for row in (first, second)]
     seeds = min(len(contrast.seeds) for contrast in family)
     yield (
-        f"{labels[first.name]} has the highest mean {what}, {means[0]:.4f}, and {labels[second.name]} comes next with "
-        f"{means[1]:.4f}; {_count(seeds, 'seed')} can't tell that from luck: a test at 5% of "
+        f"{labels[first.name]} has the {what}, {means[0]:{form}}, and {labels[second.name]} comes next with "
+        f"{means[1]:{form}}; {_count(seeds, 'seed')} can't tell that from luck: a test at 5% of "
         f"{_count(len(family), 'difference')} takes {fewest_seeds(len(family))}."
     )
 
 
-def _best(groups: Sequence[tuple[str, ...]], labels: dict[str, str], what: str, seeds: int) -> Iterator[str]:
-    top = groups[0]
+def _best(
+    groups: Sequence[tuple[str, ...]], labels: dict[str, str], comparison: Comparison, seeds: int
+) -> Iterator[str]:
+    top, what = groups[0], comparison.judged
     if len(top) == 1:
-        yield f"{labels[top[0]]} has the highest {what}, and is shown to differ from every other ({seeds} seeds)."
+        yield (
+            f"{labels[top[0]]} has the {comparison.direction.superlative} {what}, and is shown to differ from every "
+            f"other ({seeds} seeds)."
+        )
     elif len(groups) == 1:
         yield f"none is shown to be better in {what}: {_listed(top, labels)} are indistinguishable ({seeds} seeds)."
     else:
         yield f"none is shown to be best in {what}: {_listed(top, labels)} lead, indistinguishable ({seeds} seeds)."
 
 
-def _against_reference(tested: Sequence[Contrast], labels: dict[str, str], what: str, seeds: int) -> Iterator[str]:
-    reference = labels[tested[0].second]
+def _against_reference(
+    tested: Sequence[Contrast], labels: dict[str, str], comparison: Comparison, seeds: int
+) -> Iterator[str]:
+    reference, what = labels[tested[0].second], comparison.judged
     shown = [contrast for contrast in tested if contrast.is_shown]
     for better, word in ((True, "better"), (False, "worse")):
-        ours = [contrast for contrast in shown if (contrast.differences_mean > 0) is better]
+        ours = [contrast for contrast in shown if (comparison.direction.merit(contrast.differences_mean) > 0) is better]
         if ours:
             found = ", ".join(
-                f"{labels[contrast.first]} ({contrast.differences_mean:+.4f}{_too_small(contrast)})"
+                f"{labels[contrast.first]} ({contrast.differences_mean:+{comparison.form}}{_too_small(contrast)})"
                 for contrast in ours
             )
             yield f"shown to be {word} than {reference} in {what} ({seeds} seeds): {found}."

@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Literal
+from typing import Any, Literal
 
-from finetune.evaluation.comparison import Comparison, Row
+from finetune.evaluation.comparison import Comparison, Row, best_score
+from finetune.evaluation.direction import Direction
+from finetune.evaluation.forms import PLAIN
 from finetune.evaluation.record import RunRecord
 from finetune.evaluation.runs import EvaluationPoint, RecordedRun
 from finetune.evaluation.statistics import Interval, mean_interval
@@ -42,7 +44,7 @@ class Measured:
 
 MEASURES: dict[str, Measure] = {
     "score": Measure(
-        "score", "", "more", ".4f", "the metric of the kept model on the split that the rows are judged on"
+        "score", "", "more", PLAIN, "the metric of the kept model on the split that the rows are judged on"
     ),
     "updates_to_target": Measure(
         "updates to target",
@@ -61,13 +63,13 @@ MEASURES: dict[str, Measure] = {
     ),
     "seconds_to_95": Measure("time to 95%", "s", "less", ".1f", "seconds of training up to that evaluation"),
     "area": Measure(
-        "area under curve", "", "more", ".4f", "the mean validation score between the first evaluation and the last"
+        "area under curve", "", "more", PLAIN, "the mean validation score between the first evaluation and the last"
     ),
     "spread_over_peaks": Measure(
         "spread over peaks",
         "",
         "less",
-        ".4f",
+        PLAIN,
         "best less worst validation score over the peak rates tried, seed by seed",
     ),
     "overhead": Measure("overhead", "µs", "less", ".0f", "what computing and setting the rates takes of each update"),
@@ -77,7 +79,36 @@ MEASURES: dict[str, Measure] = {
     ),
     "train_seconds": Measure("training time", "s", "less", ".1f", "seconds of updates alone, without evaluations"),
 }
-"""The columns, in their order."""
+"""The columns, in their order, of a metric that lies between 0 and 1 and of which more is better."""
+
+OF_ERRORS: dict[str, dict[str, str]] = {
+    "score": {"better": "less"},
+    "updates_to_target": {
+        "meaning": "up to the first evaluation whose validation score is at most the declared target"
+    },
+    "updates_to_95": {
+        "title": "updates to 105%",
+        "meaning": (
+            "up to the first evaluation at 105% of the best mean validation score of any schedule in the context"
+        ),
+    },
+    "seconds_to_95": {"title": "time to 105%"},
+    "area": {"better": "less"},
+    "spread_over_peaks": {"meaning": "worst less best validation score over the peak rates tried, seed by seed"},
+}
+"""What is different of a metric of which less is better."""
+
+IN_UNITS_OF_THE_METRIC = ("score", "area", "spread_over_peaks")
+
+
+def measures_of(comparison: Comparison) -> dict[str, Measure]:
+    """Returns the columns, in their order, as they are of the metric of `comparison`."""
+    different: Mapping[str, Mapping[str, Any]] = {} if comparison.direction.greater_is_better else OF_ERRORS
+    forms = dict.fromkeys(IN_UNITS_OF_THE_METRIC, comparison.form)
+    return {
+        key: replace(measure, form=forms.get(key, measure.form), **different.get(key, {}))
+        for key, measure in MEASURES.items()
+    }
 
 
 def measure(comparison: Comparison, *, target: float | None) -> dict[str, dict[str, Measured]]:
@@ -85,32 +116,28 @@ def measure(comparison: Comparison, *, target: float | None) -> dict[str, dict[s
 
     `target`: the validation score that convergence is timed to. Raises RecordError where a history can't be read.
     """
-    bars = {context: _bar(rows, comparison.metric) for context, rows in comparison.contexts.items()}
+    bars = {context: _bar(rows, comparison) for context, rows in comparison.contexts.items()}
     return {row.name: dict(_measures(row, comparison, bars[row.context], target)) for row in comparison.rows}
 
 
-def _bar(rows: Iterable[Row], metric: str) -> float | None:
-    means = [statistics.fmean(bests) for row in rows if (bests := [_best(record, metric) for record in row.finished])]
-    return NEAR * max(means) if means else None
-
-
-def _best(record: RunRecord, metric: str) -> float:
-    assert record.results is not None  # noqa: S101 - a finished run has them
-    return record.results.best.validation[metric] or 0.0
+def _bar(rows: Iterable[Row], comparison: Comparison) -> float | None:
+    means = [statistics.fmean(bests) for row in rows if (bests := row.best_scores(comparison.metric))]
+    return comparison.direction.near(comparison.direction.best(means), NEAR) if means else None
 
 
 def _measures(
-    row: Row, comparison: Comparison, bar: float | None, target: float | None
+    row: Row, comparison: Comparison, near_best: float | None, target: float | None
 ) -> Iterator[tuple[str, Measured]]:
-    finished = [run for run in row.runs if run.record.results]
-    metric = comparison.metric
-    yield "score", of(row.scores(comparison.split, metric))
+    finished = [run for run in row.runs if run.record.has_scores]
+    metric, direction = comparison.metric, comparison.direction
+    yield "score", of(row.scores(comparison.split))
     for name, sought, missing in (
         ("target", target, "no target was declared"),
-        ("95", bar, "no run finished"),
+        ("95", near_best, "no run finished"),
     ):
-        yield f"updates_to_{name}", _convergence(finished, metric, sought, lambda point: point.step, missing)
-        yield f"seconds_to_{name}", _convergence(finished, metric, sought, lambda point: point.seconds, missing)
+        bar = None if sought is None else _Bar(metric, direction, sought)
+        yield f"updates_to_{name}", _convergence(finished, bar, lambda point: point.step, missing)
+        yield f"seconds_to_{name}", _convergence(finished, bar, lambda point: point.seconds, missing)
     yield "area", _areas(finished, metric)
     yield "spread_over_peaks", _spread_over_peaks(row, comparison)
     timings = [(record.timing, len(record.schedule.groups[0].rates)) for record in row.finished]
@@ -137,30 +164,32 @@ def of(values: Sequence[float], note: str = "") -> Measured:
     return Measured(mean_interval(values), len(values), note)
 
 
+@dataclass(frozen=True)
+class _Bar:
+    metric: str
+    direction: Direction
+    score: float
+
+    def is_reached_at(self, point: EvaluationPoint) -> bool:
+        value = point.values.get(self.metric)
+        return value is not None and self.direction.reaches(value, self.score)
+
+
 def _convergence(
-    runs: Sequence[RecordedRun],
-    metric: str,
-    sought: float | None,
-    read: Callable[[EvaluationPoint], float],
-    missing: str,
+    runs: Sequence[RecordedRun], bar: _Bar | None, read: Callable[[EvaluationPoint], float], missing: str
 ) -> Measured:
-    """Returns when `sought` was reached; a run that never did counts with its end, and the note says so."""
-    if sought is None:
+    """Returns when the bar was reached; a run that never did counts with its end, and the note says so."""
+    if bar is None:
         return Measured(None, 0, missing)
     curves = [points for run in runs if (points := run.evaluations)]
     if not curves:
         return Measured(None, 0, "the history is missing" if runs else "no run finished")
-    reached = [next((point for point in points if _reaches(point, metric, sought)), None) for points in curves]
+    reached = [next(filter(bar.is_reached_at, points), None) for points in curves]
     late = sum(point is None for point in reached)
     if late == len(curves):
         return Measured(None, len(curves), "never reached")
     values = [float(read(point or points[-1])) for point, points in zip(reached, curves, strict=True)]
     return of(values, f"at least: {late} of {len(curves)} never reached it, and count as their end" if late else "")
-
-
-def _reaches(point: EvaluationPoint, metric: str, sought: float) -> bool:
-    value = point.values.get(metric)
-    return value is not None and value >= sought
 
 
 def _areas(runs: Sequence[RecordedRun], metric: str) -> Measured:
@@ -178,7 +207,7 @@ def _area(points: Sequence[EvaluationPoint], metric: str) -> float | None:
 
 @dataclass(frozen=True)
 class PeakPoint:
-    """The best validation score of one run of full length at one peak rate; None: it diverged.
+    """The best validation score of one run of full length at one peak rate; None: it diverged, or had no finite one.
 
     `chosen`: the final runs have the peak; `of`: how many were tried, also those that shorter runs ruled out;
     `at_edge`: whether it is the lowest or the highest of these.
@@ -212,7 +241,7 @@ def peak_points(row: Row, comparison: Comparison) -> list[PeakPoint]:
                 row.name,
                 _peak(record),
                 record.identity.seed,
-                _best(record, comparison.metric) if record.results else None,
+                best_score(record, comparison.metric),
                 chosen=_peak(record) in chosen,
                 of=len(peaks),
                 at_edge=peak in (min(peaks), max(peaks)),

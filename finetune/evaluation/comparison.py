@@ -11,7 +11,9 @@ from functools import cached_property
 from typing import Any
 
 from finetune.errors import RecordError
-from finetune.evaluation.record import RunRecord
+from finetune.evaluation.direction import Direction
+from finetune.evaluation.forms import PLAIN, form_of
+from finetune.evaluation.record import RECORD, RunRecord
 from finetune.evaluation.runs import RecordedRun
 from finetune.keys import IMMATERIAL, PLACES, flatten, is_among
 
@@ -66,8 +68,8 @@ class Row:
 
     @cached_property
     def finished(self) -> tuple[RunRecord, ...]:
-        """The records of the runs that have results."""
-        return tuple(record for record in self.records if record.results is not None)
+        """The records of the runs that have scores."""
+        return tuple(record for record in self.records if record.has_scores)
 
     @property
     def schedule(self) -> str:
@@ -87,7 +89,7 @@ class Row:
 
     @property
     def diverged(self) -> int:
-        """How many runs diverged; they are counted, never dropped."""
+        """How many runs diverged, or have no finite score; they are counted, never dropped."""
         return len(self.records) - len(self.finished)
 
     @property
@@ -95,32 +97,44 @@ class Row:
         """The seeds of the runs, sorted."""
         return tuple(sorted(record.identity.seed for record in self.records))
 
-    def scores(self, split: str, metric: str) -> tuple[float, ...]:
-        """The metric of the kept model of each finished run."""
-        return tuple(record.results.splits[split].metrics[metric].value for record in self.finished if record.results)
+    def scores(self, split: str) -> tuple[float, ...]:
+        """What the kept model of each finished run scored, by the metric that selects."""
+        return tuple(record.score(split) for record in self.finished)
 
-    def standard_error(self, split: str, metric: str) -> float:
-        """The largest standard error over examples of the finished runs."""
-        return max(
+    def best_scores(self, metric: str) -> tuple[float, ...]:
+        """The best validation score of each finished run in which one was finite."""
+        return tuple(score for record in self.finished if (score := best_score(record, metric)) is not None)
+
+    def standard_error(self, split: str, metric: str) -> float | None:
+        """The largest standard error over examples of the finished runs; None where that of one isn't known."""
+        errors = [
             record.results.splits[split].metrics[metric].standard_error for record in self.finished if record.results
-        )
+        ]
+        known = [error for error in errors if error is not None]
+        return max(known) if known and len(known) == len(errors) else None
 
     def median(self, field: str) -> float:
         """The median over finished runs of one of the timings."""
         return float(statistics.median(getattr(record.timing, field) for record in self.finished))
 
 
+def best_score(record: RunRecord, metric: str) -> float | None:
+    """Returns the best validation score of a run; None where it diverged or never had a finite one."""
+    return record.results.best.validation[metric] if record.results else None
+
+
 @dataclass(frozen=True)
 class Comparison:
     """Rows that may be compared: they share data, classes and metric. `split`: the one they are judged on.
 
-    `name`: of the study or the recipes. `tuning`: the runs that chose the peak rates. `cautions`: sentences on what the
-    rows do not share, or can't show.
+    `name`: of the study or the recipes. `direction`: that of the metric. `tuning`: the runs that chose the peak rates.
+    `cautions`: sentences on what the rows do not share, or can't show.
     """
 
     name: str
     split: str
     metric: str
+    direction: Direction
     count: int
     rows: tuple[Row, ...]
     tuning: tuple[RecordedRun, ...]
@@ -134,11 +148,23 @@ class Comparison:
             contexts.setdefault(row.context, []).append(row)
         return contexts
 
+    @property
+    def judged(self) -> str:
+        """What the rows are judged by, such as test accuracy."""
+        return f"{self.split} {self.metric}"
+
+    @cached_property
+    def form(self) -> str:
+        """How scores and their differences are written: with the digits that the best mean takes."""
+        means = (statistics.fmean(scores) for row in self.rows if (scores := row.scores(self.split)))
+        return next(map(form_of, means), PLAIN)
+
 
 def compare(runs: Iterable[RecordedRun]) -> list[Comparison]:
-    """Returns a comparison per data set and metric among `runs`, rows in descending order of their mean score.
+    """Returns a comparison per data set and metric among `runs`, rows in the order of their mean score, best first.
 
-    Runs that chose the peak rates of a study are not compared. Raises RecordError where there are no others.
+    Runs that chose the peak rates of a study are not compared. Raises RecordError where there are no others, and where
+    runs contradict each other on whether more of the metric is better.
     """
     groups: dict[str, list[RecordedRun]] = {}
     tuning: dict[str, list[RecordedRun]] = {}
@@ -172,8 +198,9 @@ def _compare_group(runs: Sequence[RecordedRun], tuning: Sequence[RecordedRun], o
     first = runs[0].record
     split = "test" if "test" in first.identity.data else "validation"
     metric = str(first.recipe["evaluation"]["select"])
-    rows = sorted(_rows(runs), key=lambda row: _rank(row, split, metric), reverse=True)
-    cautions = [*_cautions(rows, split)]
+    direction = _direction([*runs, *tuning], metric)
+    rows = sorted(_rows(runs), key=lambda row: _rank(row, split, direction), reverse=True)
+    cautions = [*_cautions(rows, split, direction)]
     if others:
         cautions.insert(
             0,
@@ -185,6 +212,7 @@ def _compare_group(runs: Sequence[RecordedRun], tuning: Sequence[RecordedRun], o
         name=", ".join(sorted(names)),
         split=split,
         metric=metric,
+        direction=direction,
         count=first.identity.data[split].count,
         rows=tuple(rows),
         tuning=tuple(tuning),
@@ -192,8 +220,19 @@ def _compare_group(runs: Sequence[RecordedRun], tuning: Sequence[RecordedRun], o
     )
 
 
-def _rank(row: Row, split: str, metric: str) -> float:
-    return statistics.fmean(row.scores(split, metric) or [float("-inf")])
+def _direction(runs: Sequence[RecordedRun], metric: str) -> Direction:
+    said = {run.record.results.greater_is_better: run.path / RECORD for run in runs if run.record.results}
+    if len(said) > 1:
+        raise RecordError(
+            f"{said[True]}: says that more {metric} is better, and {said[False]} that less is; one of them was altered "
+            "or has another metric of that name, so run it again"
+        )
+    return Direction(next(iter(said), True))
+
+
+def _rank(row: Row, split: str, direction: Direction) -> float:
+    scores = row.scores(split)
+    return direction.merit(statistics.fmean(scores)) if scores else float("-inf")
 
 
 def _rows(runs: Sequence[RecordedRun]) -> list[Row]:
@@ -280,7 +319,7 @@ def _labels(settings: Sequence[Mapping[str, Any]]) -> list[str]:
     ]
 
 
-def _cautions(rows: Sequence[Row], split: str) -> Iterable[str]:
+def _cautions(rows: Sequence[Row], split: str, direction: Direction) -> Iterable[str]:
     if len(rows) > 1:
         if len({row.seeds for row in rows}) > 1:
             yield (
@@ -318,12 +357,15 @@ def _cautions(rows: Sequence[Row], split: str) -> Iterable[str]:
                 f"that wasn't finite, and {sum(each.skipped for each in lost)} of them were skipped."
             )
     if split == "validation":
-        yield "There is no test split: scores are of the split that chose the model, and so too high."
+        yield f"There is no test split: scores are of the split that chose the model, and so {direction.flattering}."
     for row in rows:
+        unscored = sum(record.results is not None and not record.has_scores for record in row.records)
+        if unscored:
+            yield f"{row.name}: {unscored} of its {len(row.runs)} runs have no finite score, and count as diverged."
         if row.diverged:
             yield (
                 f"{row.name}: {row.diverged} of its {len(row.runs)} runs diverged; its scores are of the others only, "
-                "and so too high for a schedule that can diverge."
+                f"and so {direction.flattering} for a schedule that can diverge."
             )
 
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    Rightness = dict[Path, "NDArray[np.bool_] | None"]
+    ExampleScores = dict[Path, "NDArray[np.float32] | None"]
 
 LEVEL = 0.95
 
@@ -97,8 +97,8 @@ def contrasts(
         for first, second in itertools.combinations(comparison.rows, 2)
         if _may_be_set_against(comparison, first, second, reference)
     ]
-    right = _rightness(comparison, pairs)
-    paired = [_contrast(comparison, first, second, right, equivalence) for first, second in pairs]
+    scores = _example_scores(comparison, pairs)
+    paired = [_contrast(comparison, first, second, scores, equivalence) for first, second in pairs]
     families: dict[str, list[Contrast]] = {}
     for contrast in paired:
         if contrast.seeds:
@@ -124,9 +124,12 @@ def _ordered(first: Row, second: Row, reference: str | None) -> tuple[Row, Row]:
     return (second, first) if reference is not None and is_of(first, reference) else (first, second)
 
 
-def _contrast(comparison: Comparison, first: Row, second: Row, right: Rightness, equivalence: float | None) -> Contrast:
+def _contrast(
+    comparison: Comparison, first: Row, second: Row, scores: ExampleScores, equivalence: float | None
+) -> Contrast:
     pairs = dict(_pairs(first, second))
-    differences = tuple(_score(one, comparison) - _score(other, comparison) for one, other in pairs.values())
+    split = comparison.split
+    differences = tuple(one.record.score(split) - other.record.score(split) for one, other in pairs.values())
     count = len(differences)
     enough = count >= FEWEST_SEEDS
     return Contrast(
@@ -136,7 +139,7 @@ def _contrast(comparison: Comparison, first: Row, second: Row, right: Rightness,
         seeds=tuple(pairs),
         differences=differences,
         interval=mean_interval(differences, level=LEVEL) if count > 1 else None,
-        bootstrap=_bootstrap(pairs.values(), right) if count > 1 else None,
+        bootstrap=_bootstrap(pairs.values(), scores) if count > 1 else None,
         p_value=sign_flip_p_value(differences) if enough else None,
         equivalence=equivalence_p_value(differences, margin=equivalence) if enough and equivalence else None,
     )
@@ -173,10 +176,10 @@ def fewest_seeds(tests: int) -> int:
 
 
 def _pairs(first: Row, second: Row) -> Iterator[tuple[int, tuple[RecordedRun, RecordedRun]]]:
-    others = {run.record.identity.seed: run for run in second.runs if run.record.results}
+    others = {run.record.identity.seed: run for run in second.runs if run.record.has_scores}
     for run in first.runs:
         other = others.get(run.record.identity.seed)
-        if run.record.results and other is not None and _start(run.record) == _start(other.record):
+        if run.record.has_scores and other is not None and _start(run.record) == _start(other.record):
             yield run.record.identity.seed, (run, other)
 
 
@@ -184,21 +187,14 @@ def _start(record: RunRecord) -> tuple[str, str]:
     return record.identity.model.initial_weights, record.identity.batches
 
 
-def _score(run: RecordedRun, comparison: Comparison) -> float:
-    assert run.record.results is not None  # noqa: S101 - a finished run has them
-    return run.record.results.splits[comparison.split].metrics[comparison.metric].value
+def _example_scores(comparison: Comparison, pairs: Iterable[tuple[Row, Row]]) -> ExampleScores:
+    """Returns what each example scored in each run; None where that isn't known, or the metric isn't their mean."""
+    runs = {run.path: run for pair in pairs for row in pair for run in row.runs if run.record.has_scores}
+    return {path: run.example_scores(comparison.split) for path, run in runs.items()}
 
 
-def _rightness(comparison: Comparison, pairs: Iterable[tuple[Row, Row]]) -> Rightness:
-    """Returns what each run got right; nothing where the metric isn't a mean over examples."""
-    if comparison.metric != "accuracy":
-        return {}
-    runs = {run.path: run for pair in pairs for row in pair for run in row.runs if run.record.results}
-    return {path: run.correct(comparison.split) for path, run in runs.items()}
-
-
-def _bootstrap(pairs: Iterable[tuple[RecordedRun, RecordedRun]], right: Mapping[Path, object]) -> Interval | None:
-    arrays = [(right.get(one.path), right.get(other.path)) for one, other in pairs]
+def _bootstrap(pairs: Iterable[tuple[RecordedRun, RecordedRun]], scores: Mapping[Path, object]) -> Interval | None:
+    arrays = [(scores.get(one.path), scores.get(other.path)) for one, other in pairs]
     if any(one is None or other is None for one, other in arrays):
         return None
     first, second = zip(*arrays, strict=True)

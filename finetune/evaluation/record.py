@@ -43,11 +43,16 @@ class _Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
-class Score(_Part):
-    """A metric over one split, and its standard error over the choice of examples."""
+def finite(value: float) -> float | None:
+    """Returns what a record holds of a figure: None where it isn't finite, or beyond `MOST`."""
+    return value if abs(value) <= MOST else None
 
-    value: Number
-    standard_error: Number
+
+class Score(_Part):
+    """A metric over one split, and its standard error over the choice of examples; null where it isn't finite."""
+
+    value: Number | None
+    standard_error: Number | None
 
 
 class SplitResult(_Part):
@@ -164,14 +169,24 @@ class Continued(_Part):
 
 
 class Results(_Part):
-    """`splits`: the kept model on each split; `best`: the evaluation ranked first by `select`; `last`: the last."""
+    """`splits`: the kept model on each split; `best`: the evaluation ranked first by `select`; `last`: the last.
+
+    `greater_is_better`: whether more of `select` is better, as of an accuracy, or less, as of an error.
+    """
 
     select: str
+    greater_is_better: bool = True
     kept: Literal["best", "last"]
     kept_step: int
     splits: dict[str, SplitResult]
     best: Evaluated
     last: Evaluated
+
+    @model_serializer(mode="wrap")
+    def _without_the_usual_direction(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leaves the direction out where more is better, so that versions before it read such records too."""
+        plain: dict[str, Any] = serialize(self)
+        return {key: value for key, value in plain.items() if key != "greater_is_better" or not value}
 
 
 class RungPart(_Part):
@@ -232,6 +247,22 @@ class RunRecord(_Part):
     study: StudyPart | None = None
     non_finite: NonFinite = NonFinite(losses=0, gradients=0, skipped=0)
     continued: Continued | None = None
+
+    @property
+    def has_scores(self) -> bool:
+        """Whether the run has a model, and this a finite score, by the metric that selects, on every split."""
+        results = self.results
+        return results is not None and all(
+            results.select in split.metrics and split.metrics[results.select].value is not None
+            for split in results.splits.values()
+        )
+
+    def score(self, split: str) -> float:
+        """Returns what the kept model scored on `split` by the metric that selects; the run must have scores."""
+        assert self.results is not None  # noqa: S101 - the caller's condition
+        value = self.results.splits[split].metrics[self.results.select].value
+        assert value is not None  # noqa: S101 - likewise
+        return value
 
 
 def read_record(run: Path) -> RunRecord:

@@ -10,7 +10,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from finetune.errors import RecordError, listed
-from finetune.evaluation.record import HISTORY, MOST, PREDICTIONS, RECORD, RunRecord, find_runs, read_record
+from finetune.evaluation.record import (
+    HISTORY,
+    MOST,
+    PREDICTIONS,
+    RECORD,
+    RunRecord,
+    find_runs,
+    read_record,
+)
 
 NEEDED: dict[tuple[str, str], type] = {
     ("optimizer", "name"): str,
@@ -20,11 +28,15 @@ NEEDED: dict[tuple[str, str], type] = {
     ("schedule", "name"): str,
 }
 TOLERANCE = 1e-6
+LARGEST = 1e30
+"""What an example may score, so that sums in single precision stay finite."""
 MOST_PROBLEMS = 10
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+    from pyarrow import Field
+    from pyarrow.parquet import ParquetFile
 
 
 @dataclass(frozen=True)
@@ -63,41 +75,72 @@ class RecordedRun:
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise RecordError(f"{path}: a line isn't one of a history; it was altered, so run again") from error
 
-    def correct(self, split: str) -> NDArray[np.bool_] | None:
-        """Returns whether each example of `split` was predicted rightly; None without its labels and predictions.
+    def example_scores(self, split: str) -> NDArray[np.float32] | None:
+        """Returns what each example of `split` scored, of which the metric that chose is the mean.
 
-        Raises RecordError where the table can't be read, or contradicts the accuracy in the record.
+        From the column `score` of the predictions; without it, of an accuracy, 1 where label and prediction are equal
+        and 0 elsewhere. None where the predictions, or these columns, aren't there, and for scores beyond `LARGEST`.
+        Raises RecordError where the table can't be read, or contradicts the record.
         """
-        import numpy as np
         import pyarrow
-        from pyarrow import compute, parquet
+        from pyarrow import parquet
 
+        if not self.record.has_scores:
+            return None
         path = self.path / PREDICTIONS / f"{split}.parquet"
         try:
             with parquet.ParquetFile(path) as file:
-                if not {"label", "prediction"} <= set(file.schema_arrow.names):
-                    return None
-                table = file.read(columns=["label", "prediction"], use_threads=False)
-            equal = compute.equal(table["label"], table["prediction"])
-            # equal.to_numpy would load pandas, which takes a third of a second.
-            correct = np.array(equal.to_pylist(), dtype=bool)
+                scores = _scores_in(file, select=self.record.recipe["evaluation"]["select"])
         except FileNotFoundError:
             return None
         except (OSError, ValueError, pyarrow.ArrowException) as error:
             raise RecordError(f"{path}: can't be read as predictions: {error}") from error
-        self._check(path, split, correct)
-        return correct
+        if scores is None:
+            return None
+        self._check(path, split, scores)
+        return scores.astype("float32") if abs(scores).max(initial=0.0) <= LARGEST else None
 
-    def _check(self, path: Path, split: str, correct: NDArray[np.bool_]) -> None:
-        result = self.record.results.splits.get(split) if self.record.results else None
-        if result is None or "accuracy" not in result.metrics:
-            return
-        recorded, found = result.metrics["accuracy"].value, float(correct.mean()) if len(correct) else 0.0
-        if len(correct) != result.count or abs(recorded - found) > TOLERANCE:
-            raise RecordError(
-                f"{path}: {found:.6f} of {len(correct):,} predictions are right, and the record says {recorded:.6f} of "
-                f"{result.count:,}; one of them was altered, so run again"
+    def _check(self, path: Path, split: str, scores: NDArray[np.float64]) -> None:
+        select, count = self.record.recipe["evaluation"]["select"], self.record.identity.data[split].count
+        recorded, found = self.record.score(split), float(scores.mean()) if len(scores) else 0.0
+        size = float(abs(scores).mean()) if len(scores) else 0.0
+        if len(scores) != count or abs(recorded - found) > TOLERANCE * size:
+            said = (
+                f"{found:.6f} of {len(scores):,} predictions are right, and the record says {recorded:.6f}"
+                if select == "accuracy"
+                else f"the mean score of {len(scores):,} examples is {found:.7g}, and the record says {select} "
+                f"{recorded:.7g}"
             )
+            raise RecordError(f"{path}: {said} of {count:,}; one of them was altered, so run again")
+
+
+def _scores_in(file: ParquetFile, *, select: str) -> NDArray[np.float64] | None:
+    """Returns what each example scored by a table of predictions; None where it doesn't say."""
+    import numpy as np
+    import pyarrow
+    from pyarrow import compute
+
+    schema = file.schema_arrow
+    if "score" in schema.names:
+        column = file.read(columns=["score"], use_threads=False)["score"]
+        scores = column.cast(pyarrow.float64())
+    elif select == "accuracy" and {"label", "prediction"} <= {*schema.names} and _is_one_class(schema.field("label")):
+        table = file.read(columns=["label", "prediction"], use_threads=False)
+        scores = compute.fill_null(compute.equal(table["label"], table["prediction"]), fill_value=False)
+    else:
+        return None
+    # to_numpy would load pandas, which takes a third of a second.
+    found = np.array(scores.to_pylist(), dtype=float)
+    if not np.isfinite(found).all():
+        raise ValueError("what an example scored isn't a finite number")
+    return found
+
+
+def _is_one_class(column: Field) -> bool:
+    """Whether an example has one label, rather than one for each of its tokens or several of many."""
+    from pyarrow import types
+
+    return not types.is_nested(column.type)
 
 
 def _point(row: Mapping[str, Any]) -> EvaluationPoint:

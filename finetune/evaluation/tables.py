@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from finetune.evaluation.across import AcrossContexts
 from finetune.evaluation.analysis import Analysis
-from finetune.evaluation.claims import MEASURES, Measured
+from finetune.evaluation.claims import Measure, Measured, measures_of
 from finetune.evaluation.comparison import Comparison, Row, brief
 from finetune.evaluation.contrasts import Contrast
 from finetune.evaluation.statistics import Interval
@@ -41,14 +41,15 @@ def table_across(across: Sequence[AcrossContexts]) -> TextTable | None:
     if not across:
         return None
     varied = list(dict.fromkeys(what for each in across for what in each.spreads))
+    form, direction = across[0].form, across[0].direction
     rows = [
         (
             each.schedule,
             str(each.contexts),
             str(each.runs),
             _bounds(each.mean_rank, ".2f"),
-            _bounds(each.interquartile_mean, ".4f"),
-            *(_measured(each.spreads.get(what), ".4f") for what in varied),
+            _bounds(each.interquartile_mean, form),
+            *(_measured(each.spreads.get(what), form) for what in varied),
         )
         for each in across
     ]
@@ -59,7 +60,7 @@ def table_across(across: Sequence[AcrossContexts]) -> TextTable | None:
         rows=tuple(rows),
         notes=(
             "mean rank: 1 is best, ties shared; IQM: the interquartile mean of the scores; both with 95% intervals "
-            "over seeds; spread: best less worst score, seed by seed, mean ± half of its 95% interval.",
+            f"over seeds; spread: {direction.spread} score, seed by seed, mean ± half of its 95% interval.",
         ),
     )
 
@@ -76,11 +77,10 @@ def _told(row: Row) -> list[str]:
 def _rows_table(comparison: Comparison) -> TextTable:
     told_by = _told_by(comparison)
     with_peaks = "optimizer.learning_rate" not in told_by and len({row.peaks for row in comparison.rows}) > 1
-    judged = f"{comparison.split} {comparison.metric}"
     columns = ["schedule", *told_by, *(["peak"] if with_peaks else [])]
     figures = [
         "runs",
-        judged,
+        comparison.judged,
         *(["validation"] if comparison.split == "test" else []),
         "update",
         "train s",
@@ -104,21 +104,22 @@ def _runs(row: Row) -> str:
 
 
 def _figures(comparison: Comparison, row: Row) -> Iterator[str]:
-    metric = comparison.metric
-    yield _score(row, comparison.split, metric)
-    bests = [record.results.best for record in row.finished if record.results]
+    yield _score(comparison, row)
     if comparison.split == "test":
-        yield f"{statistics.fmean(best.validation[metric] or 0.0 for best in bests):.4f}"
-    yield f"{statistics.median(best.step for best in bests):.0f}"
+        bests = row.best_scores(comparison.metric)
+        yield f"{statistics.fmean(bests):{comparison.form}}" if bests else NOTHING
+    steps = [record.results.best.step for record in row.finished if record.results]
+    yield f"{statistics.median(steps):.0f}"
     yield f"{row.median('train_seconds'):.1f}"
     yield f"{row.median('samples_per_second'):.0f}"
 
 
-def _score(row: Row, split: str, metric: str) -> str:
-    scores = row.scores(split, metric)
+def _score(comparison: Comparison, row: Row) -> str:
+    scores, form = row.scores(comparison.split), comparison.form
     if len(scores) == 1:
-        return f"{scores[0]:.4f} ± {row.standard_error(split, metric):.4f}"
-    return f"{statistics.fmean(scores):.4f} [{min(scores):.4f}–{max(scores):.4f}]"
+        error = row.standard_error(comparison.split, comparison.metric)
+        return f"{scores[0]:{form}}" + ("" if error is None else f" ± {error:{form}}")
+    return f"{statistics.fmean(scores):{form}} [{min(scores):{form}}–{max(scores):{form}}]"
 
 
 def _row_notes(comparison: Comparison) -> Iterator[str]:
@@ -128,7 +129,8 @@ def _row_notes(comparison: Comparison) -> Iterator[str]:
     many = any(len(row.finished) > 1 for row in comparison.rows)
     forms = ["value ± standard error over examples" if one else "", "mean [least–greatest] over runs" if many else ""]
     kinds = " or ".join(form for form in forms if form)
-    judged = f"{comparison.split} {comparison.metric}: {comparison.count:,} examples, {kinds}"
+    less = "" if comparison.direction.greater_is_better else " (less is better)"
+    judged = f"{comparison.judged}{less}: {comparison.count:,} examples, {kinds}"
     if comparison.split == "validation":
         yield f"{judged}; update: where it was best."
     else:
@@ -155,15 +157,15 @@ def _differences_table(analysis: Analysis) -> TextTable:
                 else [f"{first.name} − {second.name}"]
             ),
             str(len(contrast.seeds)),
-            _bounds(contrast.interval, "+.4f"),
-            *([_interval(contrast.bootstrap, "+.4f")] if with_bootstrap else []),
+            _bounds(contrast.interval, f"+{comparison.form}"),
+            *([_interval(contrast.bootstrap, f"+{comparison.form}")] if with_bootstrap else []),
             *([_p(contrast.p_value), _p(contrast.adjusted)] if tested else []),
             contrast.verdict,
         )
         for contrast, (first, second) in zip(several, pairs, strict=True)
     ]
     return TextTable(
-        title=f"Differences in {comparison.split} {comparison.metric}, paired by seed",
+        title=f"Differences in {comparison.judged}, paired by seed",
         columns=(*labels, *columns, "verdict"),
         labels=len(labels),
         rows=tuple(rows),
@@ -172,6 +174,8 @@ def _differences_table(analysis: Analysis) -> TextTable:
 
 
 def _difference_notes(analysis: Analysis, tested: Sequence[Contrast], *, with_bootstrap: bool) -> Iterator[str]:
+    if not analysis.comparison.direction.greater_is_better:
+        yield "less is better, so a difference below 0 speaks for the first."
     if with_bootstrap:
         yield "over examples too: the 95% bootstrap interval over seeds and test examples at once."
     if not tested:
@@ -185,42 +189,45 @@ def _difference_notes(analysis: Analysis, tested: Sequence[Contrast], *, with_bo
 
 
 def _claims_table(analysis: Analysis) -> TextTable:
-    keys = [
-        key
-        for key in MEASURES
+    shown = {
+        key: column
+        for key, column in measures_of(analysis.comparison).items()
         if key != "score" and any(measures[key].value for measures in analysis.measures.values())
-    ]
+    }
     rows = [
-        (row.label, *_told(row), *(_measured(analysis.measures[row.name][key], MEASURES[key].form) for key in keys))
+        (
+            row.label,
+            *_told(row),
+            *(_measured(analysis.measures[row.name][key], column.form) for key, column in shown.items()),
+        )
         for row in analysis.comparison.rows
     ]
     told_by = _told_by(analysis.comparison)
-    notes = [f"{_heading(key)}: {MEASURES[key].meaning}." for key in keys]
+    notes = [f"{_heading(column)}: {column.meaning}." for column in shown.values()]
     return TextTable(
         title="Measured besides the score: mean ± half of its 95% interval, of the finished runs",
-        columns=("schedule", *told_by, *map(_heading, keys)),
+        columns=("schedule", *told_by, *map(_heading, shown.values())),
         labels=1 + len(told_by),
         rows=tuple(rows),
-        notes=(*notes, *_claim_notes(analysis, keys)),
+        notes=(*notes, *_claim_notes(analysis, shown)),
     )
 
 
-def _claim_notes(analysis: Analysis, keys: Sequence[str]) -> Iterator[str]:
+def _claim_notes(analysis: Analysis, shown: Mapping[str, Measure]) -> Iterator[str]:
     """Yields each note on figures once, with the measures and the rows that it is of."""
     noted: dict[tuple[str, str], list[str]] = {}
-    for key in keys:
+    for key, column in shown.items():
         rows_by_note: dict[str, list[str]] = {}
         for name, measures in analysis.measures.items():
             if measures[key].note:
                 rows_by_note.setdefault(measures[key].note, []).append(name)
         for note, names in rows_by_note.items():
             whose = "" if len(names) == len(analysis.measures) else f" ({'; '.join(names)})"
-            noted.setdefault((note, whose), []).append(MEASURES[key].title)
+            noted.setdefault((note, whose), []).append(column.title)
     yield from (f"{', '.join(titles)}: {note}{whose}." for (note, whose), titles in noted.items())
 
 
-def _heading(key: str) -> str:
-    measure = MEASURES[key]
+def _heading(measure: Measure) -> str:
     return f"{measure.title}, {measure.unit}" if measure.unit else measure.title
 
 

@@ -29,7 +29,7 @@ def print_analyses(analyses: Analyses, console: Console) -> None:
 
 def _print_analysis(analysis: Analysis, console: Console) -> None:
     comparison = analysis.comparison
-    _say(console, [f"{comparison.name}: {comparison.split} {comparison.metric}", ""])
+    _say(console, [f"{comparison.name}: {comparison.judged}", ""])
     points = Table.grid(padding=(0, 1))
     for sentence in [*analysis.conclusion, *analysis.cautions]:
         points.add_row("•", _text(sentence))

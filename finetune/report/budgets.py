@@ -64,7 +64,7 @@ def _examples(row: Row) -> float:
 
 
 def _scores(view: View, row: Row) -> tuple[float, ...]:
-    return row.scores(view.analysis.comparison.split, view.analysis.comparison.metric)
+    return row.scores(view.analysis.comparison.split)
 
 
 def _panels(view: View, of: Budget) -> dict[str, list[Row]]:
@@ -112,7 +112,8 @@ def _draw(view: View, rows: Sequence[Row], of: Budget, x: Axis, y: Axis) -> Mark
 
 def _in_words(view: View, rows: Sequence[Row], of: Budget, what: str) -> str:
     each = (
-        f"{key} " + ", ".join(f"{statistics.fmean(scores):.4f} at {budget:,.0f}" for budget, scores in curve.items())
+        f"{key} "
+        + ", ".join(f"{statistics.fmean(scores):{view.form}} at {budget:,.0f}" for budget, scores in curve.items())
         for key, curve in _curves(view, rows, of).items()
     )
     return f"Mean {view.judged} by {what}: {'; '.join(each)}."

@@ -31,6 +31,7 @@ def draw_differences(view: View) -> Figure:
         return Figure("differences", title, absent="No two rows may be set against each other, so there are none.")
     region = view.analysis.question.equivalence
     shade = f"The shaded region, ±{region:g}, is of differences too small to matter. " if region else ""
+    less = "" if view.direction.greater_is_better else "Less is better: left of 0, the first is. "
     few = (
         f"Of more than {MOST} differences, those of the row with the best mean are drawn; the table has all. "
         if any(len(finding.contrasts) > MOST for finding in findings)
@@ -41,8 +42,8 @@ def draw_differences(view: View) -> Figure:
         "differences",
         title,
         "The mean difference, the first less the second, with its 95% interval over seeds; the small marks are the "
-        f"differences of single seeds. {shade}{few}Verdicts are of the exact test, adjusted for all comparisons of a "
-        "panel.",
+        f"differences of single seeds. {less}{shade}{few}Verdicts are of the exact test, adjusted for all comparisons "
+        "of a panel.",
         tuple(_panel(view, finding, span) for finding, span in zip(findings, spans, strict=True)),
     )
 
@@ -105,7 +106,7 @@ def _contrast(view: View, contrast: Contrast, label: Sequence[str], axis: Axis, 
         if contrast.interval is not None
     ]
     estimate = contrast.differences_mean
-    mean = svg.tag("title", f"{estimate:+.4f}")
+    mean = svg.tag("title", f"{estimate:+{view.form}}")
     parts.append(svg.mark(legend.shape(key), axis.place(estimate), middle, mean, radius=4.2, fill=colour))
     weight = 600 if contrast.is_shown or contrast.is_equivalent else None
     parts.append(svg.text(axis.end + 14, middle + 4, verdict(contrast), fill=ink, font_weight=weight))
@@ -134,7 +135,7 @@ def names_of(view: View, contrast: Contrast, finding: Finding) -> tuple[str, str
 
 def _in_words(view: View, finding: Finding, drawn: Sequence[Contrast]) -> str:
     each = (
-        f"{label_of(view, contrast, finding)} {contrast.differences_mean:+.4f}, {verdict(contrast)}"
+        f"{label_of(view, contrast, finding)} {contrast.differences_mean:+{view.form}}, {verdict(contrast)}"
         for contrast in drawn
     )
     return f"Mean differences: {'; '.join(each)}."

@@ -98,8 +98,8 @@ def _drawn(view: View, course: Course, x: Axis, y: Axis) -> Markup:
 def _in_words(view: View, courses: Sequence[Course]) -> str:
     rows = [course.row for course in courses]
     each = (
-        f"{view.label(course.row, rows)} {course.means[0]:.4f} after {course.steps[0]:,} updates, "
-        f"{course.means[-1]:.4f} after {course.steps[-1]:,}"
+        f"{view.label(course.row, rows)} {course.means[0]:{view.form}} after {course.steps[0]:,} updates, "
+        f"{course.means[-1]:{view.form}} after {course.steps[-1]:,}"
         for course in courses
     )
     return f"Mean at the first and the last evaluation: {'; '.join(each)}."

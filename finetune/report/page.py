@@ -129,6 +129,8 @@ def _asked(view: View) -> Iterator[str]:
         if question.equivalence
         else "No difference was declared too small to matter, so none can be shown to be equivalent."
     )
+    if not view.direction.greater_is_better:
+        yield f"Less {comparison.metric} is better."
     rows = view.rows
     counts = sorted({len(row.seeds) for row in rows})
     seeds = f"{counts[0]}" if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"

@@ -109,7 +109,7 @@ def _drawn(view: View, name: str, points: Sequence[PeakPoint], x: Axis, y: Axis)
 def _in_words(view: View, tried: Tried) -> str:
     rows = [view.by_name[name] for name in tried]
     each = (
-        f"{view.label(row, rows)} " + ", ".join(f"{mean:.4f} at {number(peak)}" for peak, mean in means.items())
+        f"{view.label(row, rows)} " + ", ".join(f"{mean:{view.form}} at {number(peak)}" for peak, mean in means.items())
         for row in rows
         if (means := _means(tried[row.name]))
     )

@@ -87,7 +87,8 @@ def _data(records: Sequence[RunRecord]) -> Facts:
                 ),
             )
         )
-    return [*found, ("Classes", _each(", ".join(record.identity.classes) for record in records))]
+    classes = _each(", ".join(record.identity.classes) for record in records)
+    return [*found, *([("Classes", classes)] if classes else [])]
 
 
 def _model(record: RunRecord) -> str:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from markupsafe import Markup
 
 from finetune.evaluation.comparison import Row
+from finetune.evaluation.statistics import Interval
 from finetune.figures.curves import Span
 from finetune.figures.palette import PIXELS_PER_LETTER
 from finetune.report import svg
@@ -40,7 +41,7 @@ def draw_scores(view: View) -> Figure:
 
 def _span(view: View, rows: Sequence[Row]) -> Span:
     comparison = view.analysis.comparison
-    scores = [score for row in rows for score in row.scores(comparison.split, comparison.metric)]
+    scores = [score for row in rows for score in row.scores(comparison.split)]
     low, high = padded(scores)
     bounds = [bound for row in rows if (interval := view.score(row)) for bound in (interval.low, interval.high)]
     # An interval of two seeds can be far wider than what it is of: it is cut off rather than all else squeezed.
@@ -53,7 +54,8 @@ def _panel(view: View, head: str, rows: Sequence[Row], span: Span) -> Panel:
     labels = {row.name: textwrap.wrap(view.label(row, rows), LETTERS) for row in rows}
     letters = max(len(line) for lines in labels.values() for line in lines)
     gutter = 22 + letters * PIXELS_PER_LETTER + 10
-    end = width - (TEXT_OF_LOST if any(row.diverged for each in view.panels.values() for row in each) else TEXT)
+    lost = any(row.diverged for row in view.rows)
+    end = width - max(TEXT_OF_LOST if lost else TEXT, 12 + max(map(len, _means(view)), default=0) * PIXELS_PER_LETTER)
     axis = Axis(*span, gutter, end, most=max(2, int((end - gutter) / 64)))
     parts, top = [], 8.0
     for row in rows:
@@ -62,6 +64,14 @@ def _panel(view: View, head: str, rows: Sequence[Row], span: Span) -> Panel:
         top += height
     frame = across(axis, 2, top, view.judged, view.legend.paint)
     return Panel(head, width, top + 46, Markup().join([frame, *parts]), _in_words(view, rows))
+
+
+def _means(view: View) -> list[str]:
+    return [_mean_of(view, interval) for row in view.rows if (interval := view.score(row))]
+
+
+def _mean_of(view: View, interval: Interval) -> str:
+    return f"{interval.estimate:{view.form}}"
 
 
 def _row(view: View, row: Row, label: Sequence[str], axis: Axis, middle: float) -> Markup:
@@ -73,7 +83,7 @@ def _row(view: View, row: Row, label: Sequence[str], axis: Axis, middle: float) 
     if interval is not None:
         parts += _mean(view, row, axis, middle)
         aside = middle + 4 - (8 if row.diverged else 0)
-        parts.append(svg.text(axis.end + 12, aside, f"{interval.estimate:.4f}", fill=legend.paint.ink))
+        parts.append(svg.text(axis.end + 12, aside, _mean_of(view, interval), fill=legend.paint.ink))
     parts += _runs(view, row, axis, middle)
     if row.diverged:
         count = f"{row.diverged} of {len(row.records)}"
@@ -101,13 +111,13 @@ def _mean(view: View, row: Row, axis: Axis, middle: float) -> list[Markup]:
 def _runs(view: View, row: Row, axis: Axis, middle: float) -> list[Markup]:
     """Returns a mark per finished run, moved up and down by turns so that equal scores can be told apart."""
     legend, key, comparison = view.legend, view.key(row), view.analysis.comparison
-    scores = row.scores(comparison.split, comparison.metric)
+    scores = row.scores(comparison.split)
     return [
         svg.mark(
             legend.shape(key),
             axis.place(score),
             middle + (0.0 if len(scores) == 1 else (-5.0, 5.0, 0.0)[place % 3]),
-            svg.tag("title", f"seed {record.identity.seed}: {score:.4f}"),
+            svg.tag("title", f"seed {record.identity.seed}: {score:{view.form}}"),
             fill=legend.colour(key),
             fill_opacity=0.8,
         )
@@ -122,5 +132,5 @@ def _in_words(view: View, rows: Sequence[Row]) -> str:
 def _row_in_words(view: View, row: Row, rows: Sequence[Row]) -> str:
     interval = view.score(row)
     lost = f", {row.diverged} diverged" if row.diverged else ""
-    found = "none" if interval is None else f"{interval.estimate:.4f}"
+    found = "none" if interval is None else _mean_of(view, interval)
     return f"{view.label(row, rows)} {found} of {len(row.records)} runs{lost}"

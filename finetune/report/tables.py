@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 from finetune.evaluation.across import AcrossContexts
 from finetune.evaluation.analysis import Analyses, Finding
-from finetune.evaluation.claims import MEASURES, Measured
+from finetune.evaluation.claims import Measure, Measured, measures_of
 from finetune.evaluation.comparison import Row
 from finetune.evaluation.contrasts import Contrast
 from finetune.evaluation.statistics import Interval
@@ -84,8 +84,9 @@ class _Notes:
 
 def differences(view: View) -> Table:
     """Returns every contrast of the analysis."""
+    mean = "the mean over the seeds that both rows finished, from the same initial weights and batches"
     columns = {
-        "difference": "the mean over the seeds that both rows finished, from the same initial weights and batches",
+        "difference": mean if view.direction.greater_is_better else f"{mean}; below 0, the first is better",
         "95% interval": "Student's t, over seeds",
         "95%, examples too": "bootstrap interval over new seeds and new test examples at once",
         "seeds": "pairs of runs",
@@ -113,9 +114,9 @@ def _difference(view: View, contrast: Contrast, finding: Finding) -> Line:
     return Line(
         tuple(_name(view, row, label) for row, label in zip(rows, words, strict=True)),
         (
-            Cell(_signed(contrast.differences_mean)),
-            Cell(_bounds(contrast.interval)),
-            Cell(_bounds(contrast.bootstrap)),
+            Cell(_signed(contrast.differences_mean, view.form)),
+            Cell(_bounds(contrast.interval, view.form)),
+            Cell(_bounds(contrast.bootstrap, view.form)),
             Cell(str(len(contrast.seeds))),
             *(Cell(_probability(p)) for p in (contrast.p_value, contrast.adjusted, contrast.equivalence)),
             Cell(verdict(contrast)),
@@ -134,12 +135,12 @@ def _needed(contrast: Contrast) -> Cell:
     return Cell(f"{contrast.seeds_needed:,}" if contrast.seeds_needed else "over 10,000", f"for {contrast.effect:.2g}")
 
 
-def _signed(value: float) -> str:
-    return f"{value:+.4f}".replace("-", "−")
+def _signed(value: float, form: str) -> str:
+    return f"{value:+{form}}".replace("-", "−")
 
 
-def _bounds(interval: Interval | None) -> str:
-    return "–" if interval is None else f"{_signed(interval.low)} to {_signed(interval.high)}"
+def _bounds(interval: Interval | None, form: str) -> str:
+    return "–" if interval is None else f"{_signed(interval.low, form)} to {_signed(interval.high, form)}"
 
 
 def _probability(value: float | None) -> str:
@@ -150,16 +151,16 @@ def _probability(value: float | None) -> str:
 
 def measures(view: View) -> Table:
     """Returns what was measured of every row; a measure that no row has is left out, and a note says why."""
-    measured, notes = view.analysis.measures, _Notes()
-    keys = [key for key in MEASURES if any(measured[row.name][key].value for row in view.rows)]
-    titles = {key: f"{MEASURES[key].title}{f', {unit}' if (unit := MEASURES[key].unit) else ''}" for key in keys}
+    measured, notes, columns = view.analysis.measures, _Notes(), measures_of(view.analysis.comparison)
+    keys = [key for key in columns if any(measured[row.name][key].value for row in view.rows)]
+    titles = {key: f"{columns[key].title}{f', {unit}' if (unit := columns[key].unit) else ''}" for key in keys}
     groups = tuple(
         (
             head,
             tuple(
                 Line(
                     (_name(view, row, view.label(row, rows)),),
-                    (_runs(row), *(_measure(measured[row.name][key], key, len(row.finished), notes) for key in keys)),
+                    (_runs(row), *(_measure(measured[row.name][key], columns[key], row, notes) for key in keys)),
                 )
                 for row in rows
             ),
@@ -167,11 +168,11 @@ def measures(view: View) -> Table:
         for head, rows in view.panels.items()
     )
     meanings = [("runs", "how many were made, and how many of them diverged")]
-    meanings += [(titles[key], f"{MEASURES[key].meaning}; {MEASURES[key].better} is better") for key in keys]
+    meanings += [(titles[key], f"{columns[key].meaning}; {columns[key].better} is better") for key in keys]
     missing = {
-        key: sorted({measured[row.name][key].note for row in view.rows} - {""}) for key in MEASURES if key not in keys
+        key: sorted({measured[row.name][key].note for row in view.rows} - {""}) for key in columns if key not in keys
     }
-    meanings += [(MEASURES[key].title, f"not measured: {', '.join(why)}") for key, why in missing.items()]
+    meanings += [(columns[key].title, f"not measured: {', '.join(why)}") for key, why in missing.items()]
     return Table(
         "What was measured: the mean over runs, with its 95% interval (Student's t)",
         "schedule",
@@ -186,21 +187,26 @@ def _runs(row: Row) -> Cell:
     return Cell(str(len(row.records)), f"{row.diverged} diverged" if row.diverged else "")
 
 
-def _measure(measured: Measured, key: str, finished: int, notes: _Notes) -> Cell:
-    note = notes.number(measured.note)
+def _measure(measured: Measured, measure: Measure, row: Row, notes: _Notes) -> Cell:
+    cell = _in_figures(measured, measure.form, among=1 if measure.title == "settings" else len(row.finished))
+    return replace(cell, note=notes.number(measured.note))
+
+
+def _in_figures(measured: Measured, form: str, *, among: int) -> Cell:
+    """Returns a mean with its interval, and of how many it is where that isn't `among`."""
     interval = measured.value
     if interval is None:
-        return Cell("–", note=note)
+        return Cell("–")
     details = []
     if not math.isnan(interval.low) and interval.low != interval.high:
-        details.append(f"[{_amount(interval.low, key)}, {_amount(interval.high, key)}]")
-    if measured.runs != finished and key != "settings":
+        details.append(f"[{_amount(interval.low, form)}, {_amount(interval.high, form)}]")
+    if measured.runs != among:
         details.append(f"n = {measured.runs}")
-    return Cell(_amount(interval.estimate, key), ", ".join(details), note)
+    return Cell(_amount(interval.estimate, form), ", ".join(details))
 
 
-def _amount(value: float, key: str) -> str:
-    return format(value, f",{MEASURES[key].form}").replace("-", "−")
+def _amount(value: float, form: str) -> str:
+    return format(value, f",{form}").replace("-", "−")
 
 
 def across_contexts(analyses: Analyses, legend: Legend) -> Table | None:
@@ -212,29 +218,32 @@ def across_contexts(analyses: Analyses, legend: Legend) -> Table | None:
     meanings = [
         ("mean rank", "among the schedules by mean score, 1 the best, averaged over contexts"),
         ("interquartile mean", "of all scores of the schedule, a quarter cut off at each end (Agarwal et al. 2021)"),
-        *((f"spread over {part}", "best less worst score over them, seed by seed; less is better") for part in parts),
+        *(
+            (f"spread over {part}", f"{found[0].direction.spread} score over them, seed by seed; less is better")
+            for part in parts
+        ),
     ]
     return Table(
         "The schedules over all contexts, with 95% intervals over seeds drawn anew",
         "schedule",
         ("contexts", "runs", *(title for title, _ in meanings)),
-        (("", tuple(_across(each, parts, legend) for each in found)),),
+        (("", tuple(_across(each, parts, legend, found[0].form) for each in found)),),
         tuple(meanings),
     )
 
 
-def _across(each: AcrossContexts, parts: Sequence[str], legend: Legend) -> Line:
+def _across(each: AcrossContexts, parts: Sequence[str], legend: Legend, form: str) -> Line:
     return Line(
         (Name(each.schedule, legend.number(each.schedule) if each.schedule in legend.names else None),),
         (
             Cell(str(each.contexts)),
             Cell(str(each.runs)),
             Cell(f"{each.mean_rank.estimate:.2f}", f"[{each.mean_rank.low:.2f}, {each.mean_rank.high:.2f}]"),
-            *_in_figures([Measured(each.interquartile_mean, each.runs), *(each.spreads.get(part) for part in parts)]),
+            _in_figures(Measured(each.interquartile_mean, each.runs), form, among=each.runs),
+            *(_spread(each.spreads.get(part), form) for part in parts),
         ),
     )
 
 
-def _in_figures(found: Iterable[Measured | None]) -> Iterator[Cell]:
-    for each in found:
-        yield Cell("–") if each is None else _measure(each, "score", each.runs, _Notes())
+def _spread(spread: Measured | None, form: str) -> Cell:
+    return Cell("–") if spread is None else _in_figures(spread, form, among=spread.runs)

@@ -8,6 +8,7 @@ from functools import cached_property
 
 from finetune.evaluation.analysis import Analysis
 from finetune.evaluation.comparison import Row
+from finetune.evaluation.direction import Direction
 from finetune.evaluation.statistics import Interval
 from finetune.figures.curves import Span
 from finetune.report.axes import shared
@@ -29,7 +30,17 @@ class View:
     @property
     def judged(self) -> str:
         """What the rows are judged by, such as test accuracy."""
-        return f"{self.analysis.comparison.split} {self.analysis.comparison.metric}"
+        return self.analysis.comparison.judged
+
+    @property
+    def direction(self) -> Direction:
+        """That of what the rows are judged by."""
+        return self.analysis.comparison.direction
+
+    @property
+    def form(self) -> str:
+        """How scores and their differences are written, as a specification of `format`."""
+        return self.analysis.comparison.form
 
     @cached_property
     def panels(self) -> dict[str, list[Row]]:

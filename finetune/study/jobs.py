@@ -13,6 +13,7 @@ from typing import Any, Literal
 from rich.console import Console
 
 from finetune.errors import RunStopped
+from finetune.evaluation.direction import MORE_IS_BETTER, Direction
 from finetune.evaluation.record import MODEL, RECORD, RungPart, RunRecord, StudyPart, read_record, write_record
 from finetune.recipe import Recipe, Rung, Setting, Study, for_tuning, with_peak, with_seed
 from finetune.training import fine_tune, is_main_process, run_directory
@@ -43,7 +44,8 @@ class Job:
 
 @dataclass(frozen=True)
 class Done:
-    """What came of a job. `score`: of the kept model on validation; `found`: whether it was recorded before."""
+    """What came of a job. `score`: the best on validation, by the metric that selects, of which more is better or, by
+    its `direction`, less; `found`: whether it was recorded before."""
 
     job: Job
     status: Status
@@ -52,6 +54,7 @@ class Done:
     seconds: float = 0.0
     found: bool = False
     problem: str = ""
+    direction: Direction = MORE_IS_BETTER
 
 
 def tuning_jobs(study: Study, rung: Rung | None = None, left: Mapping[int, Collection[float]] = _ALL) -> Iterator[Job]:
@@ -182,4 +185,5 @@ def outcome_of(job: Job, record: RunRecord, *, found: bool) -> Done:
         total_steps=record.schedule.total_steps,
         seconds=record.timing.total_seconds,
         found=found,
+        direction=Direction(record.results is None or record.results.greater_is_better),
     )

@@ -59,12 +59,13 @@ def write_ledger(
 ) -> None:
     """Writes the study's file, whole or not at all."""
     select = study.settings[0].recipe.evaluation.selecting
+    direction = next((choice.direction for choice in choices.values()), None)
     content = {
         "format": 1,
         "name": study.name,
         "definition": define(study, source=source),
         "block": study.block.model_dump(mode="json"),
-        "selection": {"rule": rule(study), "metric": select} if choices else None,
+        "selection": {"rule": rule(study, direction), "metric": select} if direction else None,
         "choices": [choice.to_dict() for choice in choices.values()],
         "peaks": {str(number): peak for number, peak in peaks.items()},
         "failed": [{"run": done.job.label, "role": done.job.role, "problem": done.problem} for done in failed],

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from finetune.evaluation.direction import MORE_IS_BETTER, Direction
 from finetune.recipe import Rung, Study
 from finetune.study.jobs import Done, describe
 from finetune.training import mean_factor
 from finetune.training.material import Library
 
 RULE = (
-    "of the tried peak rates, the one with the highest mean validation score over the tuning seeds; one with which a "
-    "run diverged or failed comes after all others; of equals, the lowest"
+    "of the tried peak rates, the one with the {superlative} mean validation score over the tuning seeds; one with "
+    "which a run diverged or failed comes after all others; of equals, the lowest"
 )
 HALVING_RULE = (
     "successive halving: first every peak rate for a share of the duration, then, by the same rule within a setting, "
@@ -28,16 +30,20 @@ Scores = Mapping[int, float | None]
 
 @dataclass(frozen=True)
 class Tried:
-    """The peak rates that one setting was run with on a rung, in ascending order, and the updates of such a run."""
+    """The peak rates that one setting was run with on a rung, in ascending order, and the updates of such a run.
+
+    `direction`: that of the metric that the scores are of.
+    """
 
     rung: Rung
     scores: Mapping[float, Scores]
     total_steps: int | None
+    direction: Direction = MORE_IS_BETTER
 
     @property
     def ranked(self) -> list[float]:
         """The peaks, the best first."""
-        return sorted(self.scores, key=lambda peak: (_rank(self.scores[peak]), -peak), reverse=True)
+        return sorted(self.scores, key=lambda peak: (_rank(self.scores[peak], self.direction), -peak), reverse=True)
 
     def to_dict(self) -> dict[str, Any]:
         """Returns plain values for the study's file."""
@@ -48,9 +54,9 @@ def _plain(scores: Mapping[float, Scores]) -> list[dict[str, Any]]:
     return [{"peak": peak, "scores": {str(s): v for s, v in each.items()}} for peak, each in scores.items()]
 
 
-def _rank(scores: Scores) -> tuple[bool, float]:
+def _rank(scores: Scores, direction: Direction) -> tuple[bool, float]:
     there = [score for score in scores.values() if score is not None]
-    return len(there) == len(scores), statistics.fmean(there) if there else 0.0
+    return len(there) == len(scores), direction.merit(statistics.fmean(there)) if there else -math.inf
 
 
 @dataclass(frozen=True)
@@ -71,6 +77,11 @@ class Choice:
         return self.rungs[-1].ranked[0]
 
     @property
+    def direction(self) -> Direction:
+        """That of the metric that chose."""
+        return self.rungs[-1].direction
+
+    @property
     def is_at_edge(self) -> bool:
         """Whether a better peak may lie beyond those tried."""
         tried = self.rungs[0].scores
@@ -89,12 +100,13 @@ class Choice:
         }
 
 
-def rule(study: Study) -> str:
-    """Returns how the study chooses peak rates, in words."""
+def rule(study: Study, direction: Direction) -> str:
+    """Returns how the study chooses peak rates by a metric of that direction, in words."""
     tuning = study.block.tuning
+    among_those_in_full = RULE.format(superlative=direction.superlative)
     if tuning is None or tuning.halving is None:
-        return RULE
-    return HALVING_RULE.format(reduction=tuning.halving, finalists=tuning.rungs[-1].peaks) + RULE
+        return among_those_in_full
+    return HALVING_RULE.format(reduction=tuning.halving, finalists=tuning.rungs[-1].peaks) + among_those_in_full
 
 
 def left_for(study: Study, rung: Rung, tuned: Iterable[Done]) -> dict[int, list[float]]:
@@ -129,7 +141,8 @@ def _tried(rung: Rung, done: Sequence[Done]) -> Tried:
     for each in sorted(done, key=lambda each: each.job.recipe.optimizer.learning_rate):
         recipe = each.job.recipe
         scores.setdefault(recipe.optimizer.learning_rate, {})[recipe.training.seed] = each.score
-    return Tried(rung, scores, next((each.total_steps for each in done if each.total_steps), None))
+    direction = next((each.direction for each in done if each.score is not None), MORE_IS_BETTER)
+    return Tried(rung, scores, next((each.total_steps for each in done if each.total_steps), None), direction)
 
 
 def equal_area_peaks(study: Study, library: Library) -> dict[int, float]:

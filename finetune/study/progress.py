@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from finetune.errors import RunStopped
+from finetune.evaluation.forms import written
 from finetune.recipe import Rung, Study
 from finetune.study.jobs import Done
 from finetune.training.progress import duration, say
@@ -59,7 +60,8 @@ class StudyProgress:
         self._made += not done.found
         left = self._time_left()
         width = len(str(self._study.count))
-        words = {"finished": f"{done.score or 0.0:.4f}", "diverged": "diverged", "failed": f"FAILED: {done.problem}"}
+        score = "not finite" if done.score is None else written(done.score)
+        words = {"finished": score, "diverged": "diverged", "failed": f"FAILED: {done.problem}"}
         made = "recorded before" if done.found else f"{done.seconds:.1f} s"
         say(
             self._console,

@@ -269,6 +269,7 @@ class OneRun:
             publish_model(folder, plan.run / MODEL)
         return Results(
             select=plan.recipe.evaluation.selecting,
+            greater_is_better=self.selection.metric.greater_is_better,
             kept=keep,
             kept_step=kept.step,
             splits=splits,

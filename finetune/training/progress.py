@@ -9,10 +9,11 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from finetune.evaluation.forms import form_of, written
 from finetune.untrusted import presentable
 
 if TYPE_CHECKING:
-    from finetune.evaluation.record import RunRecord
+    from finetune.evaluation.record import RunRecord, Score
 
 PLAIN_LINES = 10
 
@@ -42,9 +43,7 @@ def show_results(record: RunRecord, console: Console) -> None:
     kept = f"the {record.results.kept} model, of update {record.results.kept_step}"
     rows = []
     for split, result in record.results.splits.items():
-        scores = ", ".join(
-            f"{name} {score.value:.4f} ± {score.standard_error:.4f}" for name, score in result.metrics.items()
-        )
+        scores = ", ".join(f"{name} {_with_error(score)}" for name, score in result.metrics.items())
         rows.append((split, f"{scores} (value ± standard error over {result.count:,} examples)"))
     timing = record.timing
     rows.append(("kept", kept))
@@ -109,7 +108,7 @@ class RunProgress(TrainerCallback):
             say(self._console, f"  {self._position(row)}  {figures}  {duration(self._seconds_left(row))} left")
 
     def _show_evaluation(self, row: dict[str, Any]) -> None:
-        scores = "  ".join(f"{name} {_number(value)}" for name, value in row["evaluation"].items())
+        scores = "  ".join(f"{name} {_score(value)}" for name, value in row["evaluation"].items())
         say(self._console, f"  {self._position(row)}  validation: {scores}")
 
     def _position(self, row: dict[str, Any]) -> str:
@@ -122,6 +121,16 @@ class RunProgress(TrainerCallback):
 
 def _number(value: float | None) -> str:
     return "not finite" if value is None else f"{value:.4f}"
+
+
+def _score(value: float | None) -> str:
+    return "not finite" if value is None else written(value)
+
+
+def _with_error(score: Score) -> str:
+    if score.value is None or score.standard_error is None:
+        return _score(score.value)
+    return f"{written(score.value)} ± {score.standard_error:{form_of(score.value)}}"
 
 
 def duration(seconds: float) -> str:

@@ -42,25 +42,31 @@ RECIPE = {
 STUDY = {"name": "s", "role": "final", "keys": ["schedule", "optimizer"], "tuned": ["optimizer.learning_rate"]}
 
 
-def result(accuracy, standard_error=0.01):
+ERRORS = ("mse", "mae", "perplexity")
+"""The metrics among those of tests of which less is better."""
+
+
+def result(value, metric="accuracy", standard_error=0.01):
     return SplitResult(
         count=1000,
         loss=0.5,
-        metrics={"accuracy": Score(value=accuracy, standard_error=standard_error)},
+        metrics={metric: Score(value=value, standard_error=standard_error)},
     )
 
 
 @pytest.fixture
 def make_record():
-    """A function that makes a record with the given accuracy on test; every other figure can be set.
+    """A function that makes a record with the given score on test, an accuracy unless of another `metric`.
 
-    `best`: the accuracy on validation, that on test unless given. `study`: what its part differs in from STUDY.
+    Every other figure can be set. `best`: the score on validation, that on test unless given. `study`: what its part
+    differs in from STUDY.
     """
 
     def make(
         schedule="cosine",
         accuracy=0.85,
         *,
+        metric="accuracy",
         best=None,
         seed=0,
         settings=None,
@@ -77,9 +83,10 @@ def make_record():
     ):
         recipe = {**RECIPE, "training": {**RECIPE["training"], "seed": seed}, **(changes or {})}
         recipe["schedule"] = {"name": schedule, **(settings or {})}
+        recipe["evaluation"] = {"select": metric}
         identity = SplitIdentity(fingerprint=fingerprint, count=1000, truncated=0)
         peak = recipe["optimizer"]["learning_rate"]
-        evaluated = Evaluated(step=2, validation={"accuracy": accuracy if best is None else best, "loss": 0.5})
+        evaluated = Evaluated(step=2, validation={metric: accuracy if best is None else best, "loss": 0.5})
         return RunRecord(
             status="diverged" if diverged else "finished",
             diverged_at_step=7 if diverged else None,
@@ -127,11 +134,13 @@ def make_record():
             results=None
             if diverged
             else Results(
-                select="accuracy",
+                select=metric,
+                greater_is_better=metric not in ERRORS,
                 kept="best",
                 kept_step=2,
                 splits={
-                    split: result(accuracy if split == "test" else evaluated.validation["accuracy"]) for split in splits
+                    split: result(accuracy if split == "test" else evaluated.validation[metric], metric)
+                    for split in splits
                 },
                 best=evaluated,
                 last=evaluated,
@@ -168,32 +177,34 @@ def study(make_record):
 def save(tmp_path):
     """A function that writes a record into a directory of its own, and what goes with it; returns the run.
 
-    `evaluations`: (updates, seconds, accuracy on validation) of each, between rows of updates. `right`: of each test
-    example, whether it was predicted rightly.
+    `evaluations`: (updates, seconds, score on validation) of each, between rows of updates. `right`: of each test
+    example, whether it was predicted rightly; or `predictions`: the columns of the table of them.
     """
 
-    def save(record, name=None, *, evaluations=None, right=None):
+    def save(record, name=None, *, evaluations=None, right=None, predictions=None):
         path = tmp_path / (name or f"run{len(list(tmp_path.iterdir()))}")
         path.mkdir(parents=True)
         write_record(path, record)
         if evaluations is not None:
-            (path / HISTORY).write_text("".join(history_lines(evaluations)))
+            metric = record.recipe["evaluation"]["select"]
+            (path / HISTORY).write_text("".join(history_lines(evaluations, metric)))
         if right is not None:
+            predicted = ["positive" if each else "negative" for each in right]
+            predictions = {"label": ["positive"] * len(right), "prediction": predicted}
+        if predictions is not None:
             (path / PREDICTIONS).mkdir()
-            predictions = ["positive" if each else "negative" for each in right]
-            table = pyarrow.table({"label": ["positive"] * len(right), "prediction": predictions})
-            parquet.write_table(table, path / PREDICTIONS / "test.parquet")
+            parquet.write_table(pyarrow.table(predictions), path / PREDICTIONS / "test.parquet")
         return RecordedRun(path, record)
 
     return save
 
 
-def history_lines(evaluations):
+def history_lines(evaluations, metric="accuracy"):
     """The lines of a history, as training writes them."""
-    for step, seconds, accuracy in evaluations:
+    for step, seconds, value in evaluations:
         at = {"step": step, "epoch": step / 100, "seconds": seconds}
         yield json.dumps(at | {"rates": {"decay": 1e-4}, "loss": 0.5, "gradient_norm": None}) + "\n"
-        yield json.dumps(at | {"evaluation": {"loss": 0.4, "accuracy": accuracy}}) + "\n"
+        yield json.dumps(at | {"evaluation": {"loss": 0.4, metric: value}}) + "\n"
 
 
 @pytest.fixture
@@ -238,12 +249,13 @@ def printed():
 
 @pytest.fixture
 def tried(make_record):
-    """A function that makes tuning runs: {(peak, seed): best accuracy on validation, None for one that diverged}."""
+    """A function that makes tuning runs: {(peak, seed): best score on validation, None for one that diverged}."""
 
-    def tried(scores, schedule="cosine", optimizer="adamw", **study):
+    def tried(scores, schedule="cosine", optimizer="adamw", metric="accuracy", **study):
         return [
             make_record(
                 schedule,
+                metric=metric,
                 best=score or 0.0,
                 diverged=score is None,
                 seed=seed,
@@ -260,6 +272,6 @@ def tried(make_record):
 @pytest.fixture
 def final(make_record):
     """A function that makes the one final run of a study's setting, at a peak of 1e-4."""
-    return lambda schedule="cosine", optimizer="adamw": make_record(
-        schedule, seed=10, changes={"optimizer": {"name": optimizer, "learning_rate": 1e-4}}, study={}
+    return lambda schedule="cosine", optimizer="adamw", **changes: make_record(
+        schedule, seed=10, changes={"optimizer": {"name": optimizer, "learning_rate": 1e-4}}, study={}, **changes
     )

@@ -7,7 +7,7 @@ def test_seeds_of_one_setting_share_a_row(make_record, only):
     comparison = only([make_record(seed=0, accuracy=0.80), make_record(seed=1, accuracy=0.90)])
     (row,) = comparison.rows
     assert row.seeds == (0, 1)
-    assert row.scores("test", "accuracy") == (0.80, 0.90)
+    assert row.scores("test") == (0.80, 0.90)
 
 
 def test_rows_are_in_descending_order_of_their_mean(make_record, only):

@@ -220,17 +220,17 @@ RIGHT = [True] * 850 + [False] * 150  # what the record says: 0.85 of 1,000
 
 
 def test_what_was_right_is_read_from_the_predictions(make_record, save):
-    assert save(make_record(), right=RIGHT).correct("test").tolist() == RIGHT
+    assert save(make_record(), right=RIGHT).example_scores("test").tolist() == RIGHT
 
 
 def test_without_predictions_nothing_is_known_of_single_examples(make_record, save):
-    assert save(make_record()).correct("test") is None
+    assert save(make_record()).example_scores("test") is None
 
 
 def test_predictions_without_labels_tell_nothing(make_record, save):
     run = save(make_record(), right=RIGHT)
     parquet.write_table(pyarrow.table({"prediction": ["positive"]}), run.path / PREDICTIONS / "test.parquet")
-    assert run.correct("test") is None
+    assert run.example_scores("test") is None
 
 
 @pytest.mark.parametrize(
@@ -243,7 +243,7 @@ def test_predictions_without_labels_tell_nothing(make_record, save):
 def test_predictions_that_contradict_the_record_are_refused(make_record, save, right, found):
     run = save(make_record(), right=right)
     with pytest.raises(RecordError) as caught:
-        run.correct("test")
+        run.example_scores("test")
     path = run.path / PREDICTIONS / "test.parquet"
     assert str(caught.value) == f"{path}: {found}; one of them was altered, so run again"
 
@@ -254,7 +254,7 @@ def test_predictions_cut_short_are_refused(make_record, save, keep):
     path = run.path / PREDICTIONS / "test.parquet"
     path.write_bytes(path.read_bytes()[:keep])
     with pytest.raises(RecordError) as caught:
-        run.correct("test")
+        run.example_scores("test")
     assert str(caught.value).startswith(f"{path}: can't be read as predictions: ")
     assert "\n" not in str(caught.value)
 
@@ -264,4 +264,4 @@ def test_labels_and_predictions_that_can_not_be_equal_are_refused(make_record, s
     path = run.path / PREDICTIONS / "test.parquet"
     parquet.write_table(pyarrow.table({"label": ["positive"], "prediction": [[1]]}), path)
     with pytest.raises(RecordError, match="can't be read as predictions"):
-        run.correct("test")
+        run.example_scores("test")

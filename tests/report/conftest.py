@@ -48,24 +48,28 @@ ENVIRONMENT = Environment(
 )
 
 
-def score(value):
-    return SplitResult(count=1000, loss=0.5, metrics={"accuracy": Score(value=value, standard_error=0.01)})
+ERRORS = ("mse", "perplexity")
+"""The metrics among those of tests of which less is better."""
 
 
-def record_of(schedule, accuracy, *, seed, optimizer, peak, updates, diverged, study, name, classes):
+def result(value, metric):
+    return SplitResult(count=1000, loss=0.5, metrics={metric: Score(value=value, standard_error=0.01)})
+
+
+def record_of(schedule, score, *, metric, seed, optimizer, peak, updates, diverged, study, name, classes):
     recipe = {
         "name": name,
         "schedule": {"name": schedule, "warmup": "10%"},
         "optimizer": {"name": optimizer, "learning_rate": peak},
         "training": {"duration": updates, "seed": seed, "batch_size": 32},
         "data": {"files": {"train": ["/a/place/of/mine/train.parquet"]}},
-        "evaluation": {"select": "accuracy"},
+        "evaluation": {"select": metric},
         "output": "/a/place/of/mine",
     }
     identity = SplitIdentity(fingerprint="f" * 64, count=1000, truncated=0)
     shape = SHAPES.get(schedule, SHAPES["cosine"])
     splits = ["validation"] if study and study.role == "tuning" else ["validation", "test"]
-    evaluated = Evaluated(step=updates, validation={"accuracy": accuracy, "loss": 0.5})
+    evaluated = Evaluated(step=updates, validation={metric: score, "loss": 0.5})
     return RunRecord(
         status="diverged" if diverged else "finished",
         diverged_at_step=updates // 2 if diverged else None,
@@ -112,10 +116,11 @@ def record_of(schedule, accuracy, *, seed, optimizer, peak, updates, diverged, s
         results=None
         if diverged
         else Results(
-            select="accuracy",
+            select=metric,
+            greater_is_better=metric not in ERRORS,
             kept="last",
             kept_step=updates,
-            splits={split: score(accuracy) for split in splits},
+            splits={split: result(score, metric) for split in splits},
             best=evaluated,
             last=evaluated,
         ),
@@ -123,10 +128,11 @@ def record_of(schedule, accuracy, *, seed, optimizer, peak, updates, diverged, s
     )
 
 
-def history_of(accuracy, updates):
+def history_of(score, metric, updates):
     for quarter in range(1, 5):
         step = max(1, updates * quarter // 4)
-        values = {"accuracy": accuracy - 0.2 * (1 - quarter / 4) ** 2, "loss": 0.5}
+        lack = 0.2 * (1 - quarter / 4) ** 2
+        values = {metric: score * (1 + lack) if metric in ERRORS else score - lack, "loss": 0.5}
         yield {"step": step, "epoch": quarter / 2, "seconds": quarter * 10.0, "evaluation": values}
 
 
@@ -139,8 +145,9 @@ class Runs:
     def add(
         self,
         schedule="cosine",
-        accuracy=0.8,
+        score=0.8,
         *,
+        metric="accuracy",
         seed=0,
         optimizer="adamw",
         peak=1e-4,
@@ -154,7 +161,8 @@ class Runs:
         """Adds one run with its history; every figure can be set."""
         record = record_of(
             schedule,
-            accuracy,
+            score,
+            metric=metric,
             seed=seed,
             optimizer=optimizer,
             peak=peak,
@@ -168,7 +176,7 @@ class Runs:
         folder = self.folder / f"run{self.count:04d}"
         write_record(folder, record)
         if history:
-            lines = [json.dumps(line) + "\n" for line in history_of(accuracy, updates)]
+            lines = [json.dumps(line) + "\n" for line in history_of(score, metric, updates)]
             (folder / HISTORY).write_text("".join(lines), encoding="utf-8")
 
     def add_study(self, *, schedules=tuple(SHAPES), optimizers=("adamw", "adam", "rmsprop", "sgd"), seeds=8):

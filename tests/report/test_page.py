@@ -6,6 +6,8 @@ import xml.etree.ElementTree as ET
 import pytest
 
 from finetune.errors import RecordError
+from finetune.evaluation.record import StudyPart
+from finetune.figures.palette import PIXELS_PER_LETTER
 from finetune.report import write_figures, write_report
 
 HOSTILE = "</script><img src=x onerror=alert(1)>&\u2028\"'"
@@ -106,8 +108,55 @@ DEGENERATE = {
     "equal scores": [{"seed": seed, "schedule": name} for seed in range(6) for name in ("cosine", "linear")],
     "one schedule, two optimizers": [{"seed": s, "optimizer": o} for s in range(6) for o in ("adamw", "sgd")],
     "no seed in common": [{"seed": 0}, {"seed": 1, "schedule": "linear"}],
-    "perfect": [{"accuracy": 1.0, "seed": seed, "schedule": name} for seed in (0, 1) for name in ("cosine", "linear")],
+    "perfect": [{"score": 1.0, "seed": seed, "schedule": name} for seed in (0, 1) for name in ("cosine", "linear")],
 }
+
+
+def add_errors(runs, metric, scale):
+    """Adds two schedules of six seeds, cosine worse by a tenth, and the runs that chose their peak rates."""
+    part = {"name": "errors", "keys": ["schedule"], "tuned": ["optimizer.learning_rate"], "target": scale}
+    for schedule, mean in (("cosine", 1.1 * scale), ("step", scale)):
+        for peak in (1e-4, 3e-4):
+            tuning = StudyPart(role="tuning", **part)
+            runs.add(schedule, mean * (1 + peak), metric=metric, seed=100, peak=peak, study=tuning)
+        for seed in range(6):
+            runs.add(schedule, mean * (1 + seed / 100), metric=metric, seed=seed, study=StudyPart(role="final", **part))
+
+
+@pytest.mark.parametrize(
+    ("metric", "scale", "means"),
+    [
+        ("perplexity", 31.4, "step 32.18 of 6 runs; cosine 35.40 of 6 runs"),
+        ("mse", 0.0003, "step 0.0003075 of 6 runs; cosine 0.0003383 of 6 runs"),
+        ("mse", 0.4, "step 0.4100 of 6 runs; cosine 0.4510 of 6 runs"),
+    ],
+)
+def test_a_metric_of_which_less_is_better_is_shown_as_such(runs, page, metric, scale, means):
+    add_errors(runs, metric, scale)
+    text = page()
+    words = words_of(text)
+    assert f"step has the lowest test {metric}, and is shown to differ from every other (6 seeds)." in words
+    assert f"Less {metric} is better." in words
+    assert "below 0, the first is better" in words
+    assert "less is better" in words
+    assert f"Mean test {metric}: {means}." in text
+    assert "accuracy" not in text
+    assert "highest" not in words.replace("with the highest peak", "")
+
+
+def test_a_figure_of_small_errors_has_room_for_its_digits(runs, tmp_path):
+    add_errors(runs, "mse", 0.0003)
+    paths = {path.stem: path for path in write_figures(runs.analyse(), tmp_path / "figures")}
+    drawing = ET.parse(paths["scores"]).getroot()
+    (mean,) = (text for text in drawing.iter(f"{SVG}text") if text.text == "0.0003075")
+    assert float(mean.get("x")) + len(mean.text) * PIXELS_PER_LETTER <= float(drawing.get("width"))
+    ticks = {text.text for text in drawing.iter(f"{SVG}text") if text.get("text-anchor") == "middle"}
+    assert "3.2e-4" in ticks
+
+
+def test_runs_without_classes_have_none_to_name(runs, page):
+    runs.add(metric="mse", classes=())
+    assert "<dt>Classes</dt>" not in page()
 
 
 @pytest.mark.parametrize("added", DEGENERATE.values(), ids=DEGENERATE)
@@ -143,7 +192,7 @@ def test_budgets_are_drawn_where_they_differ(runs, tmp_path):
 
 def test_peaks_are_drawn_where_rows_differ_in_them(runs, tmp_path):
     for peak in (1e-4, 3e-4):
-        runs.add(accuracy=0.7 + 100 * peak, peak=peak)
+        runs.add(score=0.7 + 100 * peak, peak=peak)
     paths = {path.stem: path for path in write_figures(runs.analyse(), tmp_path / "figures")}
     words = ET.parse(paths["peaks"]).findtext(f"{SVG}desc")
     assert "0.7100 at 1e-4, 0.7300 at 3e-4" in words

@@ -10,6 +10,7 @@ from finetune.cli.studies import show_outcome
 from finetune.errors import RecordError, RunStopped, SettingError
 from finetune.evaluation.claims import peak_points
 from finetune.evaluation.comparison import compare
+from finetune.evaluation.direction import MORE_IS_BETTER, Direction
 from finetune.evaluation.record import find_runs, read_record
 from finetune.evaluation.runs import read_runs
 from finetune.recipe import load_study
@@ -17,6 +18,7 @@ from finetune.study import plan_study, run_study
 from finetune.study.jobs import Done, tuning_jobs
 from finetune.study.peaks import choose, left_for
 
+LESS_IS_BETTER = Direction(greater_is_better=False)
 STUDY = """
 study:
   grid:
@@ -45,11 +47,11 @@ def perform(study_file):
     return run
 
 
-def ended(jobs, scores):
+def ended(jobs, scores, direction=MORE_IS_BETTER):
     """What came of jobs, from {setting: [score of each peak, in their order]}; None: it diverged."""
     found = {number: iter(each) for number, each in scores.items()}
     return [
-        Done(job, "finished" if score is not None else "diverged", score=score, total_steps=9)
+        Done(job, "finished" if score is not None else "diverged", score=score, total_steps=9, direction=direction)
         for job in jobs
         for score in [next(found[job.setting])]
     ]
@@ -87,6 +89,12 @@ def test_of_equals_the_lowest_go_on_and_what_diverged_loses(study_file, scores, 
     study = load_study(study_file, ["study.tuning.factors=[1, 2, 3, 4, 5]", "study.grid.schedule=[cosine]"])
     done = ended(tuning_jobs(study), {0: scores})
     assert sorted(left_for(study, study.rungs[1], done)[0]) == left
+
+
+def test_those_of_the_lowest_error_go_on_and_what_diverged_loses(study_file):
+    study = load_study(study_file, ["study.tuning.factors=[1, 2, 3, 4, 5]", "study.grid.schedule=[cosine]"])
+    done = ended(tuning_jobs(study), {0: [31.0, 30.5, None, 90.0, 30.2]}, LESS_IS_BETTER)
+    assert left_for(study, study.rungs[1], done) == {0: [0.025, 0.01]}
 
 
 def test_means_over_the_tuning_seeds_decide(study_file):

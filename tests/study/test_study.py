@@ -7,11 +7,20 @@ import pytest
 from rich.console import Console
 
 from finetune.errors import FinetuneError, RecordError, SettingError
-from finetune.evaluation.record import find_runs, read_record
+from finetune.evaluation.direction import MORE_IS_BETTER, Direction
+from finetune.evaluation.record import (
+    Evaluated,
+    Results,
+    RunRecord,
+    ScheduleRecord,
+    Timing,
+    find_runs,
+    read_record,
+)
 from finetune.recipe import load_study
 from finetune.study import run_study
-from finetune.study.jobs import Done, final_jobs, tuning_jobs
-from finetune.study.peaks import choose, equal_area_peaks
+from finetune.study.jobs import Done, final_jobs, outcome_of, tuning_jobs
+from finetune.study.peaks import choose, equal_area_peaks, rule
 from finetune.training import mean_factor
 from finetune.training.material import Library
 
@@ -42,12 +51,12 @@ def perform(study_file):
     return run
 
 
-def peaks_of(study, scores):
+def peaks_of(study, scores, direction=MORE_IS_BETTER):
     """The choice for the study's only setting, from {factor: score per tuning seed}."""
     jobs = list(tuning_jobs(study))
     base = study.settings[0].recipe.optimizer.learning_rate
     done = [
-        Done(job, "finished" if score is not None else "diverged", score=score)
+        Done(job, "finished" if score is not None else "diverged", score=score, direction=direction)
         for job in jobs
         if job.setting == 0
         for score in [scores[round(job.recipe.optimizer.learning_rate / base)][job.recipe.training.seed]]
@@ -154,6 +163,47 @@ def test_a_peak_with_which_a_run_diverged_comes_last(study_file):
     base = study.settings[0].recipe.optimizer.learning_rate
     choice = peaks_of(study, {1: {8: 0.5, 9: 0.5}, 2: {8: 0.99, 9: None}, 4: {8: None, 9: None}})
     assert choice.peak == pytest.approx(base)
+
+
+def test_of_an_error_the_lowest_mean_is_chosen_and_of_equals_the_lowest_peak(study_file):
+    study = load_study(study_file, ["study.tuning.seeds=[8, 9]", "study.tuning.factors=[1, 2, 4]"])
+    base = study.settings[0].recipe.optimizer.learning_rate
+    less = Direction(greater_is_better=False)
+    lowest = peaks_of(study, {1: {8: 31.0, 9: 31.0}, 2: {8: 30.0, 9: 31.5}, 4: {8: 29.0, 9: 33.0}}, less)
+    assert lowest.peak == pytest.approx(2 * base)
+    equal = peaks_of(study, {1: {8: 0.7, 9: 0.7}, 2: {8: 0.7, 9: 0.7}, 4: {8: 0.8, 9: 0.8}}, less)
+    assert equal.peak == pytest.approx(base)
+    lost = peaks_of(study, {1: {8: None, 9: None}, 2: {8: 0.1, 9: None}, 4: {8: 0.8, 9: 0.8}}, less)
+    assert lost.peak == pytest.approx(4 * base)
+    assert lost.rungs[-1].ranked == pytest.approx([4 * base, 2 * base, base])
+
+
+def test_the_rule_says_which_mean_is_chosen(study_file):
+    study = load_study(study_file, [])
+    assert "the one with the highest mean validation score" in rule(study, MORE_IS_BETTER)
+    assert "the one with the lowest mean validation score" in rule(study, Direction(greater_is_better=False))
+
+
+@pytest.mark.parametrize("greater_is_better", [True, False])
+def test_a_score_is_told_with_its_direction_by_the_record(study_file, greater_is_better):
+    evaluated = Evaluated(step=9, validation={"mse": 0.25})
+    results = Results(
+        select="mse",
+        greater_is_better=greater_is_better,
+        kept="best",
+        kept_step=9,
+        splits={},
+        best=evaluated,
+        last=evaluated,
+    )
+    record = RunRecord.model_construct(
+        status="finished",
+        results=results,
+        schedule=ScheduleRecord.model_construct(total_steps=9),
+        timing=Timing.model_construct(total_seconds=1.0),
+    )
+    done = outcome_of(next(tuning_jobs(load_study(study_file, []))), record, found=True)
+    assert (done.score, done.direction) == (0.25, Direction(greater_is_better))
 
 
 def test_equal_area_gives_all_schedules_the_same_sum_of_rates(study_file):
