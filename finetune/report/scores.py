@@ -21,6 +21,7 @@ ONE, SEVERAL = 760.0, 490.0
 LETTERS = 34
 TEXT, TEXT_OF_LOST = 66.0, 108.0
 LINE = 15.0
+PIXELS_PER_DIGIT = 8.0  # wider than letters are on average
 
 
 def draw_scores(view: View) -> Figure:
@@ -55,7 +56,7 @@ def _panel(view: View, head: str, rows: Sequence[Row], span: Span) -> Panel:
     letters = max(len(line) for lines in labels.values() for line in lines)
     gutter = 22 + letters * PIXELS_PER_LETTER + 10
     lost = any(row.diverged for row in view.rows)
-    end = width - max(TEXT_OF_LOST if lost else TEXT, 12 + max(map(len, _means(view)), default=0) * PIXELS_PER_LETTER)
+    end = width - max(TEXT_OF_LOST if lost else TEXT, 12 + max(map(len, _means(view)), default=0) * PIXELS_PER_DIGIT)
     axis = Axis(*span, gutter, end, most=max(2, int((end - gutter) / 64)))
     parts, top = [], 8.0
     for row in rows:

@@ -7,8 +7,9 @@ import pytest
 
 from finetune.errors import RecordError
 from finetune.evaluation.record import StudyPart
-from finetune.figures.palette import PIXELS_PER_LETTER
 from finetune.report import write_figures, write_report
+from finetune.report.figure import PADDING
+from finetune.report.scores import PIXELS_PER_DIGIT
 
 HOSTILE = "</script><img src=x onerror=alert(1)>&\u2028\"'"
 SVG = "{http://www.w3.org/2000/svg}"
@@ -149,7 +150,7 @@ def test_a_figure_of_small_errors_has_room_for_its_digits(runs, tmp_path):
     paths = {path.stem: path for path in write_figures(runs.analyse(), tmp_path / "figures")}
     drawing = ET.parse(paths["scores"]).getroot()
     (mean,) = (text for text in drawing.iter(f"{SVG}text") if text.text == "0.0003075")
-    assert float(mean.get("x")) + len(mean.text) * PIXELS_PER_LETTER <= float(drawing.get("width"))
+    assert float(mean.get("x")) + len(mean.text) * PIXELS_PER_DIGIT <= float(drawing.get("width")) - 2 * PADDING
     ticks = {text.text for text in drawing.iter(f"{SVG}text") if text.get("text-anchor") == "middle"}
     assert "3.2e-4" in ticks
 
