@@ -28,7 +28,7 @@ OUR_NAMES: dict[str, str] = {
     "evaluation_strategy": _EVALUATION,
     "fp16": "training.precision: fp16",
     "gradient_accumulation_steps": _BATCH,
-    "greater_is_better": "evaluation.select: a metric, of which more is better",
+    "greater_is_better": "evaluation.select: a metric, which says by itself whether more or less of it is better",
     "group_by_length": "nothing: batches are always grouped by length",
     "label_column_name": "task.label",
     "learning_rate": "optimizer.learning_rate",

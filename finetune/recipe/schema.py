@@ -23,7 +23,7 @@ from pydantic import (
 
 from finetune.errors import SettingError, did_you_mean, settings_within
 from finetune.keys import differences, flatten
-from finetune.metrics import METRICS, check_metric
+from finetune.metrics import HUB, METRICS, check_metric, greater_is_better
 from finetune.optimizers import OPTIMIZERS, OptimizerSettings
 from finetune.recipe.names import Configuration, FolderName, LocalPath, LocalPathText, Repository, Revision
 from finetune.recipe.nodes import read_scalar
@@ -181,7 +181,7 @@ class ParameterGroup(Block):
 
 
 def _check_known(metric: str) -> str:
-    if metric not in METRICS and not metric.startswith("hub:"):
+    if metric not in METRICS and not metric.startswith(HUB):
         raise SettingError("", f'"{metric}" is not one of {", ".join(METRICS)}{did_you_mean(metric, METRICS)}')
     return metric
 
@@ -218,7 +218,9 @@ class EvaluationSettings(Block):
         for name in metrics:
             check_metric(name, task.form)
         self._check_selecting(metrics)
-        return self.model_copy(update={"metrics": metrics, "select": self.select or metrics[0]})
+        select = self.select or metrics[0]
+        greater_is_better(select)  # which the Hub's metrics don't say
+        return self.model_copy(update={"metrics": metrics, "select": select})
 
     @property
     def scored_by(self) -> tuple[str, ...]:

@@ -16,7 +16,6 @@ from finetune.evaluation.record import (
     PREDICTIONS,
     RECIPE,
     RECORD,
-    Evaluated,
     Results,
     RunRecord,
     SplitResult,
@@ -24,7 +23,6 @@ from finetune.evaluation.record import (
     write_atomically,
     write_record,
 )
-from finetune.metrics import load_metric
 from finetune.schedules import CooldownOnRequest
 from finetune.training.arguments import training_arguments
 from finetune.training.cadence import Cadence
@@ -86,12 +84,11 @@ class OneRun:
         self.console = console
         self.clock = TrainingClock()
         self.progress = RunProgress(console)
-        self.metrics = [load_metric(name) for name in recipe.evaluation.scored_by]
         self.selection = Selection(
             plan.material.splits["validation"],
             task=recipe.task,
             classes=plan.material.classes,
-            metrics=self.metrics,
+            metrics=plan.metrics,
             select=recipe.evaluation.selecting,
             keep=recipe.evaluation.keep,
             save=self._keep_model,
@@ -273,8 +270,8 @@ class OneRun:
             kept=keep,
             kept_step=kept.step,
             splits=splits,
-            best=Evaluated(step=best.step, validation=dict(best.values)),
-            last=Evaluated(step=last.step, validation=dict(last.values)),
+            best=best.recorded(),
+            last=last.recorded(),
         )
 
     def _evaluate(self, name: str, outputs: Outputs | None) -> SplitResult:
@@ -286,7 +283,7 @@ class OneRun:
             columns = task.label_columns(split, classes) | task.prediction_columns(outputs, split, classes)
             scores = self.selection.metric.of_each(judgement.answers)
             write_predictions(self.plan.run, name, columns=columns, scores=scores)
-        return score(judgement, self.metrics)
+        return score(judgement, self.plan.metrics)
 
 
 def _clear(plan: Plan, checkpoint: Checkpoint | None) -> None:

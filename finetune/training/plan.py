@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 import torch
 from rich.console import Console
 
-from finetune.errors import listed
+from finetune.errors import listed, settings_within
 from finetune.evaluation.record import ModelIdentity
+from finetune.metrics import load_metric
 from finetune.training.batches import LengthGroupedBatches
 from finetune.training.execution import check_execution
 from finetune.training.layout import Horizon, Layout, layout_of, plan_horizon
@@ -23,6 +24,7 @@ from finetune.training.progress import say, say_table
 from finetune.training.recording import weights_fingerprint
 
 if TYPE_CHECKING:
+    from finetune.metrics.base import Metric
     from finetune.recipe import Recipe
     from finetune.tasks.base import Split
     from finetune.tasks.pretrained import LoadedModel
@@ -42,6 +44,7 @@ class Plan:
     batches: LengthGroupedBatches
     horizon: Horizon
     precision: Format
+    metrics: tuple[Metric, ...]
 
 
 def lay_out_updates(recipe: Recipe, *, layout: Layout, library: Library) -> tuple[Split, LengthGroupedBatches, Horizon]:
@@ -67,6 +70,10 @@ def make_plan(recipe: Recipe, *, run: Path, layout: Layout, library: Library) ->
     Raises FinetuneError for whatever can't be had.
     """
     precision = resolve_precision(recipe.training.precision, layout.device)
+    with settings_within("evaluation"):
+        metrics = tuple(
+            load_metric(name, trust_remote_code=library.trust_remote_code) for name in recipe.evaluation.scored_by
+        )
     check_execution(recipe, layout)
     train, batches, horizon = lay_out_updates(recipe, layout=layout, library=library)
     material = library.material(recipe)
@@ -79,7 +86,7 @@ def make_plan(recipe: Recipe, *, run: Path, layout: Layout, library: Library) ->
         new_tensors=list(loaded.new_tensors),
         initial_weights=weights_fingerprint(loaded.model),
     )
-    return Plan(recipe, run, layout, material, train, loaded, model, batches, horizon, precision)
+    return Plan(recipe, run, layout, material, train, loaded, model, batches, horizon, precision, metrics)
 
 
 def mean_factor(recipe: Recipe, library: Library) -> float:

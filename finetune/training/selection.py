@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from finetune.evaluation.record import Score, SplitResult
+from finetune.evaluation.record import Evaluated, Score, SplitResult, finite
 
 if TYPE_CHECKING:
     from finetune.metrics.base import Metric
@@ -24,6 +24,10 @@ class Evaluation:
     step: int
     values: Mapping[str, float]
     outputs: Outputs | None
+
+    def recorded(self) -> Evaluated:
+        """Returns what a record says of it."""
+        return Evaluated(step=self.step, validation={name: finite(value) for name, value in self.values.items()})
 
 
 class Selection:
@@ -87,12 +91,14 @@ class Selection:
 
 def score(judgement: Judgement, metrics: Sequence[Metric]) -> SplitResult:
     """Returns the loss, and each metric with its standard error."""
-    loss, answers = judgement.loss, judgement.answers
+    answers = judgement.answers
     return SplitResult(
         count=len(answers),
-        loss=loss if math.isfinite(loss) else None,
+        loss=finite(judgement.loss),
         metrics={
-            metric.metric_name: Score(value=metric.value(answers), standard_error=metric.standard_error(answers))
+            metric.metric_name: Score(
+                value=finite(metric.value(answers)), standard_error=finite(metric.standard_error(answers))
+            )
             for metric in metrics
         },
     )
