@@ -75,15 +75,25 @@ def reviews(path, texts, label="positive"):
     path.write_text("".join(json.dumps({"sentence": text, "label": label}) + "\n" for text in texts))
 
 
-@pytest.mark.parametrize("arguments", [(), ("--json",), ("training.batch_size=0",)], ids=["words", "json", "refused"])
-def test_it_loads_no_heavy_library(small_recipe, arguments):
+def loaded_by_check(recipe, arguments, libraries):
     code = (
         "import sys\nfrom finetune.cli import main\n"
-        f"try: main(['check', {str(small_recipe)!r}, *{arguments!r}])\n"
-        f"except SystemExit: print(sorted(set({HEAVY!r}) & set(sys.modules)))"
+        f"try: main(['check', {str(recipe)!r}, *{arguments!r}])\n"
+        f"except SystemExit: print(sorted(set({libraries!r}) & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.splitlines()[-1] == "[]"
+    return done.stdout.splitlines()[-1]
+
+
+@pytest.mark.parametrize("arguments", [(), ("--json",), ("training.batch_size=0",)], ids=["words", "json", "refused"])
+def test_it_loads_no_heavy_library(small_recipe, arguments):
+    assert loaded_by_check(small_recipe, arguments, HEAVY) == "[]"
+
+
+def test_of_parquet_files_it_doesnt_load_pandas_which_arrow_does_for_little(small_recipe):
+    test = small_recipe.parent / "test.parquet"
+    files = tuple(f"data.files.{split}={test}" for split in ("train", "validation", "test"))
+    assert loaded_by_check(small_recipe, files, ("pandas",)) == "[]"
 
 
 @pytest.mark.parametrize(
