@@ -202,7 +202,7 @@ def layer_groups(recipe: Recipe, run: Run, *, blocks: int | None) -> list[LayerG
 
 
 def group_of_each(groups: Iterable[LayerGroup], anatomy: Anatomy) -> dict[str, LayerGroup]:
-    """Returns the group of each parameter that is in one of `groups`, by name.
+    """Returns the group of each parameter that is in one of `groups`, by name, in the order of the groups.
 
     Raises SettingError where the model has no head, on which the others' rates are based.
     """
@@ -212,7 +212,7 @@ def group_of_each(groups: Iterable[LayerGroup], anatomy: Anatomy) -> dict[str, L
     top = anatomy.blocks
     names = {0: EMBEDDINGS, top + 1: f"{LAYERS}.{top - 1}", top + 2: HEAD}
     own = {name: names.get(place, f"{LAYERS}.{place - 1}") for name, place in anatomy.places.items()}
-    return {name: named[group] for name, group in own.items() if group in named}
+    return {name: group for key, group in named.items() for name in own if own[name] == key}
 
 
 def in_words(recipe: Recipe, run: Run | None, *, blocks: int | None) -> Iterator[tuple[str, str]]:
@@ -245,7 +245,7 @@ def _frozen_in_words(settings: LayerSettings, blocks: int | None) -> str:
 
 def _rest(settings: LayerSettings, blocks: int | None) -> str:
     if settings.rate_decay is not None and blocks is None:
-        return f", and below it a block {settings.rate_decay:g} times that of the one above"
+        return f", the top block the recipe's, each below {settings.rate_decay:g} times that of the one above"
     return ""
 
 

@@ -227,8 +227,9 @@ def test_rates_decay_from_block_to_block(load):
         {"head": 5e-2, "block 2": 5e-3, "block 1": 2.5e-3, "block 0": 1.25e-3, "embeddings": 6.25e-4}
     )
     each = group_of_each(groups, ANATOMY)
-    labels = {name: group.label for name, group in each.items()}
-    assert list(labels.values()) == ["embeddings", "block 0", "block 1", "block 2", "block 2", "head"]
+    labels = ["embeddings", "block 0", "block 1", "block 2", "block 2", "head"]
+    assert {name: group.label for name, group in each.items()} == dict(zip(NAMES, labels, strict=True))
+    assert list(dict.fromkeys(group.label for group in each.values())) == [*peaks(groups)]
 
 
 def test_the_head_alone_is_a_group_where_nothing_goes_by_depth(load):
@@ -330,6 +331,6 @@ def test_layers_in_words_before_the_model_is_known(load):
     recipe = load("{freeze: 2, rate_decay: 0.5, unfreeze: {every: 40}}")
     assert dict(in_words(recipe, RUN, blocks=None)) == {
         "frozen": "embeddings and the lowest 2 blocks",
-        "peak rates": "head 0.005, and below it a block 0.5 times that of the one above",
+        "peak rates": "head 0.005, the top block the recipe's, each below 0.5 times that of the one above",
         "unfrozen": "the head first, then a block every 40 from the top down",
     }
