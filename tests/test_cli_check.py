@@ -85,7 +85,11 @@ def loaded_by_check(recipe, arguments, libraries):
     return done.stdout.splitlines()[-1]
 
 
-@pytest.mark.parametrize("arguments", [(), ("--json",), ("training.batch_size=0",)], ids=["words", "json", "refused"])
+@pytest.mark.parametrize(
+    "arguments",
+    [(), ("--json",), ("training.batch_size=0",), ("layers.rate_decay=0.9",)],
+    ids=["words", "json", "refused", "layers"],
+)
 def test_it_loads_no_heavy_library(small_recipe, arguments):
     assert loaded_by_check(small_recipe, arguments, HEAVY) == "[]"
 
@@ -135,6 +139,65 @@ def test_what_it_says_comes_true(train, small_recipe):
     assert {split: each.used for split, each in outlook.splits.items()} == {
         split: identity.count for split, identity in record.identity.data.items()
     }
+
+
+LAYERS = "layers={rate_decay: 0.5, head_rate: 4, unfreeze: {every: 30%}, reinitialise: 1}"
+
+
+@pytest.mark.slow
+def test_what_it_says_of_layers_comes_true(train, small_recipe):
+    recipe = load_recipe(small_recipe, [LAYERS])
+    steps, rates = preview_run(recipe, source=small_recipe).rates()
+    record, _ = train(LAYERS)
+    applied = {group.name: group.rates for group in record.schedule.groups if not group.name.endswith("no_decay")}
+    assert steps == list(range(26))
+    assert {*applied} == {"layers.head", "layers.1", "layers.0", "layers.embeddings"}
+    for name, values in applied.items():
+        assert rates[name] == pytest.approx(values)
+
+
+def test_the_rates_of_all_layers_are_shown(check):
+    code, out, _ = check(LAYERS)
+    assert code == 0
+    lines = [" ".join(line.split()) for line in out.splitlines()]
+    assert "random the top 1 of 2 blocks, and what the body has above them" in lines
+    assert "peak rates head 0.02, block 1 0.005, block 0 0.0025, embeddings 0.00125" in lines
+    # 30% of 26 updates are 8.
+    assert (
+        "unfrozen the head first, block 1 after update 8, block 0 after update 16, embeddings after update 24" in lines
+    )
+    assert lines[-1].split() == ["●", "head", "×", "blocks", "○", "embeddings"]
+
+
+@pytest.mark.parametrize(
+    ("layers", "message"),
+    [
+        ("{freeze: 3}", "layers.freeze: 3 is more than the model has blocks, which are 2"),
+        ("{reinitialise: 3}", "layers.reinitialise: 3 is more than the model has blocks, which are 2"),
+        ("{freeze: 1, reinitialise: 2}", "layers.reinitialise: 2 of the model's 2 blocks from the top are not left"),
+        ("{freeze: body, rate_decay: 0.9}", "layers.rate_decay: is about the body"),
+    ],
+)
+def test_layers_that_the_model_has_not_are_refused(check, layers, message):
+    code, _, err = check(f"layers={layers}")
+    assert code == 2
+    assert message in err
+
+
+def test_a_peak_of_layers_below_the_floor_is_refused(check):
+    code, _, err = check("layers.rate_decay=0.1", "schedule.floor_rate=1e-4")
+    assert code == 2
+    assert "for the peak 5e-05 of embeddings, schedule.floor_rate: 0.0001 is above the peak" in err
+
+
+def test_weights_whose_names_cannot_be_read_are_refused_where_layers_need_them(check, tiny_model, tmp_path):
+    model = tmp_path / "broken"
+    shutil.copytree(tiny_model, model)
+    (model / "model.safetensors").write_bytes(b"no weights")
+    assert check(f"model.path={model}")[0] == 0
+    code, _, err = check(f"model.path={model}", "layers.freeze=1")
+    assert code == 2
+    assert "model.safetensors: can't be read" in err
 
 
 def test_the_tokens_are_those_of_the_run(small_recipe, tiny_model):

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pyarrow.parquet
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from finetune.evaluation.record import find_runs, read_history, read_record
 
@@ -120,6 +122,34 @@ def test_two_processes_compute_the_losses_and_predictions_of_one(small_recipe, t
         assert tables[1].column("probability_positive").to_pylist() == pytest.approx(
             tables[0].column("probability_positive").to_pylist(), abs=1e-2
         )
+
+
+def test_two_processes_unfreeze_the_layers_of_one(small_recipe, tiny_model, tmp_path):
+    """What isn't unfrozen yet is no part of what the processes add up, and is from then on."""
+    config = json.loads((tiny_model / "config.json").read_text())
+    config |= {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    model = tmp_path / "steady"
+    shutil.copytree(tiny_model, model)
+    (model / "config.json").write_text(json.dumps(config))
+    layers = '"layers={unfreeze: {every: 4}, rate_decay: 0.5, freeze: [word_embeddings]}"'
+    settings = f"model.path={model} training.batch_size=18 training.micro_batch_size=5 evaluation.keep=last {layers}"
+    runs, weights = {}, {}
+    for name, line in (("cpu", launch_line("cpu")), ("cpu_2_processes", launch_line("cpu_2_processes"))):
+        line = line.replace("recipes/minilm_reviews.yaml", str(small_recipe))
+        done = launch(f"{line} output={tmp_path / name} {settings}", environment={"OMP_NUM_THREADS": "1"})
+        assert done.returncode == 0, done.stdout + done.stderr
+        (runs[name],) = find_runs([tmp_path / name])
+        weights[name] = load_file(runs[name] / "model" / "model.safetensors")
+    one, two = runs.values()
+    assert read_record(two).schedule == read_record(one).schedule
+    assert [row["loss"] for row in updates(two)] == pytest.approx([row["loss"] for row in updates(one)], rel=1e-3)
+    assert [row["gradient_norm"] for row in updates(two)] == pytest.approx(
+        [row["gradient_norm"] for row in updates(one)], rel=2e-2
+    )
+    start = load_file(model / "model.safetensors")
+    for name, tensor in start.items():
+        same = torch.equal(tensor, weights["cpu_2_processes"][f"bert.{name}"])
+        assert same is ("word_embeddings" in name), name
 
 
 def ask_for_a_cooldown(output):

@@ -14,6 +14,8 @@ from rich.text import Text
 from finetune.evaluation.comparison import brief
 from finetune.figures import Curve, print_curves
 from finetune.recipe import PEAK, SEED, Rung, is_study, load_recipe, load_study
+from finetune.training.layers import LAYERS
+from finetune.training.layers import in_words as layers_in_words
 from finetune.training.material import describe_source
 from finetune.training.outlook import Lengths, Outlook, RunState, SplitOutlook, StudyOutlook, in_words
 from finetune.training.preview import preview_run, preview_study
@@ -49,8 +51,19 @@ def _show_run(outlook: Outlook, console: Console) -> None:
     steps, rates = outlook.rates()
     if steps:
         _say(console)
-        curves = [Curve(name, steps, values) for name, values in rates.items()]
+        curves = [Curve(_label(name), steps, rates[name]) for name in _plotted(outlook, rates)]
         print_curves(curves, console, height=8, x_title="update", y_title="rate")
+
+
+def _plotted(outlook: Outlook, rates: Iterable[str]) -> list[str]:
+    """Returns the names of `rates` that parameters follow: none the recipe's own where each layer has its own."""
+    return [name for name in rates if len(outlook.layers) < 2 or name != outlook.recipe.schedule.name]
+
+
+def _label(name: str) -> str:
+    """Returns what a rate is called in the plot, where all blocks of a model share a name and a colour."""
+    own = name.removeprefix(f"{LAYERS}.")
+    return "blocks" if own.isdigit() and own != name else own
 
 
 def _show_study(outlook: StudyOutlook, console: Console) -> None:
@@ -127,6 +140,7 @@ def _of_training(outlook: Outlook) -> Iterator[tuple[str, str]]:
     for name, group in recipe.groups.items():
         peak = group.learning_rate or optimizer.learning_rate
         yield f"group {name}", f"{group.parameters}: {in_words(recipe.schedule_of(name))}, peak rate {peak:g}"
+    yield from layers_in_words(recipe, horizon.run if horizon else None, blocks=outlook.blocks)
     micro = training.micro_batch_size
     yield "batches", f"{training.batch_size} examples an update{f', at most {micro} at a time' if micro else ''}"
     if horizon is None:

@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from finetune.errors import SettingError, did_you_mean
+from finetune.recipe.layers import LayerSettings, Unfreezing
 from finetune.recipe.legacy import OUR_NAMES
 from finetune.recipe.merging import NAMED, settings_of
 from finetune.recipe.nodes import Node, Place, Problem
@@ -31,6 +32,8 @@ _BLOCKS: dict[str, type[BaseModel]] = {
     "training": TrainingSettings,
     "evaluation": EvaluationSettings,
     "checkpoints": CheckpointSettings,
+    "layers": LayerSettings,
+    "layers.unfreeze": Unfreezing,
     "study": StudySettings,
     "study.tuning": Tuning,
 }

@@ -70,7 +70,8 @@ def problems_on(rung: Rung) -> Iterator[None]:
 
 
 def rescaled(recipe: Recipe, by: Fraction) -> Recipe:
-    """Returns `recipe` for a run `by` times as long: its duration, its schedules, and how often it is evaluated.
+    """Returns `recipe` for a run `by` times as long: its duration, its schedules, how often it is evaluated
+    and its layers are unfrozen.
 
     What plateaus count, evaluations, so stays in proportion too. Raises SettingError for what would be shorter than one
     update, or can't be told from what isn't a duration.
@@ -92,6 +93,7 @@ def rescaled(recipe: Recipe, by: Fraction) -> Recipe:
         update={
             "schedule": schedule,
             "groups": groups,
+            "layers": recipe.layers and recipe.layers.rescaled(by),
             "training": recipe.training.model_copy(update={"duration": duration}),
             "evaluation": recipe.evaluation.model_copy(update={"every": every}),
         }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Union
@@ -11,7 +10,6 @@ import yaml
 from pydantic import (
     AfterValidator,
     BaseModel,
-    ConfigDict,
     Discriminator,
     Field,
     PlainSerializer,
@@ -25,6 +23,8 @@ from finetune.errors import SettingError, did_you_mean, settings_within
 from finetune.keys import differences, flatten
 from finetune.metrics import HUB, METRICS, check_metric, greater_is_better
 from finetune.optimizers import OPTIMIZERS, OptimizerSettings
+from finetune.recipe.blocks import STRICT, Interval, PositiveInt, check_pattern
+from finetune.recipe.layers import LayerSettings
 from finetune.recipe.names import Configuration, FolderName, LocalPath, LocalPathText, Repository, Revision
 from finetune.recipe.nodes import read_scalar
 from finetune.schedules import DurationLike, Schedule, as_schedule, make_schedule, parse_duration, schedule_for
@@ -34,7 +34,6 @@ Split = Literal["train", "validation", "test"]
 Tracker = Literal["tensorboard", "trackio", "mlflow", "wandb"]
 NEEDED_SPLITS: tuple[Split, ...] = ("train", "validation")
 
-PositiveInt = Annotated[int, Field(gt=0, lt=2**31)]
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 
 
@@ -43,22 +42,15 @@ def _check_run_length(value: DurationLike) -> DurationLike:
     return value
 
 
-def _check_interval(value: DurationLike) -> DurationLike:
-    if parse_duration(value, field="every").amount == 0:
-        raise SettingError("every", f"{value} is no interval: give 1 update or more, or null for none in between")
-    return value
-
-
 OnRequest = Annotated[bool | None, AfterValidator(lambda value: value or None)]
 """A setting that is off, which leaves recipes the runs that they had before there was one, unless it is true."""
 RunLength = Annotated[DurationLike, AfterValidator(_check_run_length)]
-Interval = Annotated[DurationLike, AfterValidator(_check_interval)]
 
 
 class Block(BaseModel):
     """What all blocks share."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = STRICT
 
 
 class ModelSource(Block):
@@ -173,11 +165,7 @@ class ParameterGroup(Block):
     @field_validator("parameters")
     @classmethod
     def _compiles(cls, parameters: str) -> str:
-        try:
-            re.compile(parameters)
-        except (re.error, OverflowError, RecursionError) as error:
-            raise ValueError(f"{parameters} is not a regular expression: {error}") from error
-        return parameters
+        return check_pattern(parameters)
 
 
 def _check_known(metric: str) -> str:
@@ -262,6 +250,7 @@ class Recipe(Block):
     schedule: AnySchedule = make_schedule("cosine")
     optimizer: AnyOptimizer
     groups: dict[Annotated[str, Field(pattern=r"^\w+$")], ParameterGroup] = {}
+    layers: LayerSettings | None = None
     training: TrainingSettings = TrainingSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
     checkpoints: CheckpointSettings = CheckpointSettings()
@@ -275,6 +264,20 @@ class Recipe(Block):
         if len(set(tracking)) < len(tracking):
             raise SettingError("tracking", f"{', '.join(tracking)} names one twice")
         return tracking
+
+    @field_validator("layers")
+    @classmethod
+    def _layers_or_none(cls, layers: LayerSettings | None) -> LayerSettings | None:
+        return None if layers == LayerSettings() else layers
+
+    @model_validator(mode="after")
+    def _layers_beside_the_rest(self) -> Recipe:
+        if self.layers and self.layers.unfreeze and self.training.cuda_graphs:
+            raise SettingError(
+                "layers.unfreeze",
+                "can't be had with training.cuda_graphs, whose passes are fixed once: leave out one of them",
+            )
+        return self
 
     @model_validator(mode="after")
     def _metrics_of_the_task(self) -> Recipe:

@@ -75,6 +75,24 @@ class Scaled(Factor):
 
 
 @dataclass(frozen=True)
+class Late(Factor):
+    """`curve` from update `start` on, and 0 before."""
+
+    curve: Curve
+    start: int
+
+    def __call__(self, step: Numbers) -> Numbers:
+        if is_number(step):
+            return self.curve(step) if step >= self.start else 0.0
+        return self.curve(step) * (step >= self.start)
+
+
+def late(curve: Factor, start: int) -> Factor:
+    """Returns `curve` from update `start` on, and 0 before."""
+    return Late(curve, start) if start else curve
+
+
+@dataclass(frozen=True)
 class Sequel(Factor):
     """Curves one after another: the i-th from update `starts[i]` on, told the updates since then; `starts[0]` is 0."""
 

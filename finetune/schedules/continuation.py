@@ -1,7 +1,8 @@
 """What a run has been following, as plain values: how it is saved, compared, changed on the way, and gone on from.
 
-A plan holds the schedule, the run's lengths, the groups' own schedules, the peaks, what a plateau has seen, and, once
-the run has left its first course, `joined`: at which update, how, and from which plan.
+A plan holds the schedule, the run's lengths, the groups' own schedules, the updates before which their rate is 0, the
+peaks, what a plateau has seen, and, once the run has left its first course, `joined`: at which update, how, and from
+which plan.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Any, Literal
 
 from finetune.errors import ResumeError, settings_within
 from finetune.schedules.base import Schedule, as_schedule
-from finetune.schedules.compose import Factor, Held, Sequel, Way
+from finetune.schedules.compose import Factor, Held, Sequel, Way, late
 from finetune.schedules.durations import Run
 from finetune.schedules.phases import Plateau
 
@@ -25,7 +26,9 @@ ChangePolicy = Literal["refuse", "keep", "extend", "restart", "branch"]
 _MAIN = ""
 
 
-def plan_of(schedule: Schedule, run: Run, groups: Mapping[str, Schedule], *, peaks: list[float]) -> Plan:
+def plan_of(
+    schedule: Schedule, run: Run, groups: Mapping[str, Schedule], *, starts: Mapping[str, int], peaks: list[float]
+) -> Plan:
     """Returns the plan of a run that follows `schedule` from its start; checks that all schedules fit the run."""
     seen: dict[str, Any] = {}
     for name, own in {_MAIN: schedule, **groups}.items():
@@ -39,6 +42,7 @@ def plan_of(schedule: Schedule, run: Run, groups: Mapping[str, Schedule], *, pea
             if (value := getattr(run, field.name)) is not None
         },
         "groups": {name: own.to_dict() for name, own in groups.items()},
+        "starts": dict(starts),
         "peaks": peaks,
         "plateaus": seen,
         "joined": None,
@@ -53,13 +57,25 @@ def run_of(plan: Plan) -> Run:
     return Run(**lengths)
 
 
+def starts_of(plan: Plan) -> dict[str, int]:
+    """Returns the update before which the rate of a group is 0, by the names of those that have one."""
+    return dict(plan.get("starts", {}))  # checkpoints from before there were any have none
+
+
 def factor_for(plan: Plan, group: str, peak: float) -> Factor:
-    """Returns the factor that the group called `group`, of that peak, follows over the plan's whole run."""
+    """Returns the factor that the group called `group`, of that peak, follows over the plan's whole run.
+
+    What the schedule asks for, whatever became of it, is multiplied by 0 before the group's start.
+    """
+    return late(_course(plan, group, peak), starts_of(plan).get(group, 0))
+
+
+def _course(plan: Plan, group: str, peak: float) -> Factor:
     joined = plan["joined"]
     if joined is None:
         return _fresh(plan, group, peak, run_of(plan))
     at, run = joined["at"], run_of(plan)
-    before = factor_for(joined["before"], group, peak)
+    before = _course(joined["before"], group, peak)
     if joined["how"] == "restart":
         later = _fresh(plan, group, peak, replace(run, total_steps=run.total_steps - at))
         return Held(Sequel((0, at), (before, later)), run.total_steps)
@@ -171,6 +187,8 @@ def _differences(saved: Plan, own: Plan) -> Iterator[tuple[str, Any, Any]]:
                 yield f"{part}.{key}" if part == "schedule" else key, was, now
     if saved["groups"] != own["groups"]:
         yield "groups", saved["groups"], own["groups"]
+    if starts_of(saved) != starts_of(own):
+        yield "first updates of groups", starts_of(saved), starts_of(own)
     if own["peaks"] and saved["peaks"] != own["peaks"]:
         yield "peak rates", saved["peaks"], own["peaks"]
 

@@ -24,7 +24,7 @@ class ScheduleMixin:
     """Makes a Trainer follow `schedule`: a Schedule, the name of one, or its settings.
 
     Put it before Trainer among the bases. All else is Trainer's, and TrainingArguments.learning_rate, or the optimizer
-    passed, gives the peak. `groups` and `on_change` are `make_scheduler`'s. A plateau schedule watches
+    passed, gives the peak. `groups`, `starts` and `on_change` are `make_scheduler`'s. A plateau schedule watches
     TrainingArguments.metric_for_best_model, or else the evaluation loss. Raises SettingError where the rate is also
     described in TrainingArguments (by `lr_scheduler_type`, `lr_scheduler_kwargs` or `warmup_steps`) or a scheduler is
     passed in `optimizers`.
@@ -39,11 +39,13 @@ class ScheduleMixin:
         *args: Any,
         schedule: ScheduleLike,
         groups: Mapping[str, ScheduleLike] | None = None,
+        starts: Mapping[str, int] | None = None,
         on_change: ChangePolicy = "refuse",
         **kwargs: Any,
     ) -> None:
         self.schedule = as_schedule(schedule)
         self._groups = groups
+        self._starts = starts
         self._on_change: ChangePolicy = on_change
         self._run: Run | None = None
         super().__init__(*args, **kwargs)
@@ -76,6 +78,7 @@ class ScheduleMixin:
                 samples_per_update=run.samples_per_update,
                 tokens_per_update=run.tokens_per_update,
                 groups=self._groups,
+                starts=self._starts,
                 on_change=self._on_change,
             )
             # Without it, a second train() would go on with the spent scheduler.

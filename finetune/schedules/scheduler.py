@@ -22,6 +22,7 @@ from finetune.schedules.continuation import (
     observe,
     plan_of,
     run_of,
+    starts_of,
 )
 from finetune.schedules.durations import DurationLike, Run, parse_duration
 from finetune.schedules.settings import fraction, interval, one_of
@@ -46,10 +47,11 @@ class ScheduledLR(LRScheduler):
         run: Run,
         *,
         groups: Mapping[str, Schedule],
+        starts: Mapping[str, int],
         on_change: ChangePolicy,
     ) -> None:
         self.on_change = on_change
-        self._plan: Plan = plan_of(schedule, run, groups, peaks=[])
+        self._plan: Plan = plan_of(schedule, run, groups, starts=starts, peaks=[])
         self._joined_groups = 0
         super().__init__(optimizer)
 
@@ -57,6 +59,11 @@ class ScheduledLR(LRScheduler):
     def total_steps(self) -> int:
         """The length of the run in steps, as it is now: a cooldown on request changes it."""
         return int(self._plan["run"]["total_steps"])
+
+    @property
+    def starts(self) -> dict[str, int]:
+        """The update before which a group's rate is 0, by the names of the groups that have one."""
+        return self._starts
 
     def step(self, epoch: int | None = None) -> None:
         """Goes on by one step, or to position `epoch`, and sets the rates that hold there."""
@@ -151,7 +158,8 @@ class ScheduledLR(LRScheduler):
     def _resolve(self) -> None:
         """Works out the distinct factors, and which of them each group follows."""
         names = [_name(group, index) for index, group in enumerate(self.optimizer.param_groups)]
-        for name in self._plan["groups"]:
+        self._starts = starts_of(self._plan)
+        for name in [*self._plan["groups"], *self._starts]:
             if name not in names:
                 raise SettingError("groups", f'no parameter group is called "{name}"{did_you_mean(name, names)}')
         factors = [factor_for(self._plan, name, peak) for name, peak in zip(names, self._plan["peaks"], strict=True)]
@@ -172,6 +180,7 @@ def make_scheduler(
     samples_per_update: Fraction | int | None = None,
     tokens_per_update: Fraction | int | None = None,
     groups: Mapping[str, ScheduleLike] | None = None,
+    starts: Mapping[str, int] | None = None,
     on_change: ChangePolicy = "refuse",
 ) -> ScheduledLR:
     """Returns a torch scheduler that follows `schedule` over `total_steps` steps.
@@ -179,10 +188,11 @@ def make_scheduler(
     Call its `step()` once after each update; or once an epoch, with `total_steps` counted in epochs too. The other
     lengths are needed only where a duration counts epochs, samples or tokens. `groups` gives parameter groups, by their
     `name` or else their index as text, a schedule of their own, or settings in place of the schedule's, such as
-    {"head": {"floor": 0.1}}. `on_change` says what a resumed run does where the schedule, the horizon or the peaks have
-    changed: "refuse"; "keep" the old; "extend", the new as if it had been so from the start; "restart" the new over the
-    updates left; "branch", a cooldown from where the old one was to the new horizon. Raises SettingError as
-    `Schedule.resolve` and `make_schedule` do.
+    {"head": {"floor": 0.1}}. `starts` gives groups the first update that they are trained in: before, their rate is 0,
+    and from there on what it would be anyway. `on_change` says what a resumed run does where the schedule, the horizon
+    or the peaks have changed: "refuse"; "keep" the old; "extend", the new as if it had been so from the start;
+    "restart" the new over the updates left; "branch", a cooldown from where the old one was to the new horizon. Raises
+    SettingError as `Schedule.resolve` and `make_schedule` do.
     """
     one_of(get_args(ChangePolicy))("on_change", on_change)
     main = as_schedule(schedule)
@@ -193,7 +203,7 @@ def make_scheduler(
         tokens_per_update=tokens_per_update,
     )
     own = {name: schedule_for(main, value) for name, value in (groups or {}).items()}
-    return ScheduledLR(optimizer, main, run, groups=own, on_change=on_change)
+    return ScheduledLR(optimizer, main, run, groups=own, starts=starts or {}, on_change=on_change)
 
 
 def _name(group: Mapping[str, Any], index: int) -> str:

@@ -16,11 +16,12 @@ from finetune.recipe import Recipe
 from finetune.study.jobs import Job
 from finetune.study.trunks import LEAST_UPDATES, Course, Tree, Values, grow
 from finetune.training import run_directory
+from finetune.training.layers import unfreezing_interval
 from finetune.training.layout import Horizon, layout_of
 from finetune.training.material import Library
 from finetune.training.plan import lay_out_updates
 
-LAID_OUT = ("schedule", "training.duration", "evaluation.every")
+LAID_OUT = ("schedule", "training.duration", "evaluation.every", "layers.unfreeze.every")
 """The blocks and keys of a recipe that count in updates, not as written; those of a parameter group do too."""
 
 
@@ -42,8 +43,14 @@ def courses_of(jobs: Iterable[Job], *, library: Library) -> list[Course]:
         recipe = job.recipe
         _, _, horizon = lay_out_updates(recipe, layout=layout_of(recipe), library=library)
         momenta = reckoning.momenta(recipe, horizon)
-        values = (*reckoning.rates(recipe, horizon), *momenta.values(), reckoning.rules(recipe, horizon))
-        kind = json.dumps([_alike(recipe), horizon.evaluate_every, [*momenta]], sort_keys=True)
+        values = (
+            *reckoning.rates(recipe, horizon),
+            *reckoning.factors(recipe, horizon),
+            *momenta.values(),
+            reckoning.rules(recipe, horizon),
+        )
+        same = [_alike(recipe), horizon.evaluate_every, [*momenta], *_alike_in_layers(recipe, horizon)]
+        kind = json.dumps(same, sort_keys=True)
         courses.append(Course(job.label.removesuffix(f", seed {recipe.training.seed}"), kind, values))
     return courses
 
@@ -51,6 +58,22 @@ def courses_of(jobs: Iterable[Job], *, library: Library) -> list[Course]:
 def _alike(recipe: Recipe) -> dict[str, Any]:
     """Returns what two runs of a kind have the same of: all of a recipe but what counts in updates."""
     return {key: value for key, value in recipe.flatten().items() if not _is_laid_out(key)}
+
+
+def _alike_in_layers(recipe: Recipe, horizon: Horizon) -> list[Any]:
+    """Returns what two runs of a kind have the same of beside that, where layers have rates of their own.
+
+    How many there are only the model knows; but each has the recipe's own factor, times a peak that is a share of the
+    recipe's, unless the factor depends on the peak, as with a floor that is an absolute rate. Such schedules share
+    nothing with others.
+    """
+    layers, peak = recipe.layers, recipe.optimizer.learning_rate
+    if layers is None or not layers.sets_rates:
+        return []
+    depends = _content(recipe.schedule.over(horizon.run, peak=peak)) != _content(
+        recipe.schedule.over(horizon.run, peak=2 * peak)
+    )
+    return [unfreezing_interval(layers, horizon.run), recipe.schedule.to_dict() if depends else None]
 
 
 def _is_laid_out(key: str) -> bool:
@@ -72,6 +95,13 @@ class _Reckoning:
             peak * self._values(schedule.over(horizon.run, peak=peak), horizon.total_steps)
             for schedule, peak in _groups(recipe).values()
         ]
+
+    def factors(self, recipe: Recipe, horizon: Horizon) -> list[Values]:
+        """Returns the factor that layers with peaks of their own follow, if there are any."""
+        if recipe.layers is None or not recipe.layers.sets_rates:
+            return []
+        factor = recipe.schedule.over(horizon.run, peak=recipe.optimizer.learning_rate)
+        return [self._values(factor, horizon.total_steps)]
 
     def momenta(self, recipe: Recipe, horizon: Horizon) -> dict[str, Values]:
         """Returns the momentum of each parameter group whose schedule moves it."""

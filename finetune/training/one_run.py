@@ -42,6 +42,7 @@ from finetune.training.execution import prepare_execution
 from finetune.training.failures import failure_of
 from finetune.training.heap import keep_freed_memory
 from finetune.training.history import History, Row
+from finetune.training.layer_preparation import GradualUnfreezing
 from finetune.training.plan import Plan, show_plan
 from finetune.training.progress import RunProgress, say, show_results
 from finetune.training.recording import Finished, build_record, write_predictions
@@ -137,6 +138,8 @@ class OneRun:
         self.trainer.remove_callback(PrinterCallback)
         if until is None:
             self.trainer.add_callback(CooldownOnRequest(self.trainer, plan.run / REQUEST, say=tell))
+        if recipe.layers is not None and recipe.layers.unfreeze is not None:
+            self.trainer.add_callback(GradualUnfreezing())
         self.trainer.add_callback(self.progress)
         self.trainer.add_callback(
             Cadence(

@@ -13,6 +13,8 @@ import numpy as np
 from finetune.evaluation.comparison import brief
 from finetune.recipe import Recipe, Study
 from finetune.schedules import Schedule
+from finetune.schedules.compose import late
+from finetune.training.layers import LayerGroup, layer_groups
 from finetune.training.layout import Horizon
 
 if TYPE_CHECKING:
@@ -76,7 +78,10 @@ class RunState:
 @dataclass(frozen=True)
 class Outlook:
     """One run. `horizon` is None where a duration counts tokens, and there is no tokenizer.json to count them by, or
-    where what is trained on isn't what is read, example by example."""
+    where what is trained on isn't what is read, example by example.
+
+    `blocks`: of the model, None where the recipe's layers don't go by them, or the model is in no folder.
+    """
 
     recipe: Recipe
     run: Path
@@ -84,6 +89,12 @@ class Outlook:
     splits: Mapping[str, SplitOutlook]
     cautions: Sequence[str]
     horizon: Horizon | None
+    blocks: int | None = None
+
+    @cached_property
+    def layers(self) -> list[LayerGroup]:
+        """The groups of parameters that the recipe's `layers` give rates of their own, as far as they are known."""
+        return layer_groups(self.recipe, self.horizon.run, blocks=self.blocks) if self.horizon else []
 
     @cached_property
     def evaluations(self) -> list[int]:
@@ -99,7 +110,7 @@ class Outlook:
 
     def rates(self) -> tuple[list[int], dict[str, list[float]]]:
         """Returns updates spread over the run, counted from 0, and the rate at each: by the name of the schedule, and
-        by those of the groups that have their own. Nothing where the run's length isn't known."""
+        by those of the groups, and of the layers, that have their own. Nothing where the run's length isn't known."""
         if self.horizon is None:
             return [], {}
         last = self.horizon.total_steps - 1
@@ -113,6 +124,9 @@ class Outlook:
         for name, (schedule, own) in followed.items():
             factor = schedule.over(self.horizon.run, peak=own)
             rates[name] = [own * float(factor(step)) for step in steps]
+        for layer in self.layers:
+            factor = late(self.recipe.schedule.over(self.horizon.run, peak=layer.peak), layer.start)
+            rates[layer.name] = [layer.peak * float(factor(step)) for step in steps]
         return steps, rates
 
     def to_dict(self) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from finetune.errors import SettingError
 
 if TYPE_CHECKING:
     from finetune.recipe.schema import ParameterGroup
+    from finetune.training.layers import LayerGroup
 
 NO_DECAY = "no_decay"
 
@@ -22,12 +23,14 @@ def parameter_groups(
     weight_decay: float,
     decayed: Collection[str],
     own: Mapping[str, ParameterGroup] | None = None,
+    layers: Mapping[str, LayerGroup] | None = None,
 ) -> list[dict[str, Any]]:
     """Returns the groups "decay" and "no_decay" of the trainable parameters, empty ones left out.
 
     `decayed`: the names of the parameters that `weight_decay` applies to: all but biases and the weights of norms,
     which set a scale that decay would only distort. `own`: groups by name; each takes the parameters that none before
-    it has taken, and is split in the same way into NAME and NAME.no_decay. Raises SettingError for one that takes none.
+    it has taken, and is split in the same way into NAME and NAME.no_decay. `layers`: the group, split so too, of each
+    parameter that has one and that none of `own` has taken. Raises SettingError for one of `own` that takes none.
     """
     left = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
     groups: list[dict[str, Any]] = []
@@ -40,6 +43,10 @@ def parameter_groups(
             )
         peak = {} if settings.learning_rate is None else {"lr": settings.learning_rate}
         groups += [{**each, **peak} for each in _split(group, f"{group}.{NO_DECAY}", taken, weight_decay, decayed)]
+    for layer in dict.fromkeys((layers or {}).values()):
+        taken = {name: left.pop(name) for name in list(left) if (layers or {}).get(name) == layer}
+        split = _split(layer.name, f"{layer.name}.{NO_DECAY}", taken, weight_decay, decayed)
+        groups += [{**each, "lr": layer.peak} for each in split]
     return groups + _split("decay", NO_DECAY, left, weight_decay, decayed)
 
 

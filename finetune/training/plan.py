@@ -16,6 +16,8 @@ from finetune.evaluation.record import ModelIdentity
 from finetune.metrics import load_metric
 from finetune.training.batches import LengthGroupedBatches
 from finetune.training.execution import check_execution
+from finetune.training.layer_preparation import anatomy_of_model, check_groups, prepare_layers
+from finetune.training.layers import in_words as layers_in_words
 from finetune.training.layout import Horizon, Layout, layout_of, plan_horizon
 from finetune.training.material import Library, Material, describe_source, training_examples
 from finetune.training.outlook import in_words
@@ -78,12 +80,14 @@ def make_plan(recipe: Recipe, *, run: Path, layout: Layout, library: Library) ->
     train, batches, horizon = lay_out_updates(recipe, layout=layout, library=library)
     material = library.material(recipe)
     loaded = library.model(recipe)
+    random = prepare_layers(loaded.model, recipe)
+    check_groups(loaded.model, recipe, horizon.run)
     model = ModelIdentity(
         source=describe_source(recipe),
         commit=loaded.commit,
         architecture=type(loaded.model).__name__,
         parameters=sum(parameter.numel() for parameter in loaded.model.parameters()),
-        new_tensors=list(loaded.new_tensors),
+        new_tensors=sorted({*loaded.new_tensors, *random}),
         initial_weights=weights_fingerprint(loaded.model),
     )
     return Plan(recipe, run, layout, material, train, loaded, model, batches, horizon, precision, metrics)
@@ -114,6 +118,7 @@ def show_plan(plan: Plan, console: Console, *, precision: str, resumed_at: int) 
             "batches",
             f"{recipe.training.batch_size} = {devices} × {layout.accumulation} accumulated × {layout.micro_batch_size}",
         ),
+        *_of_layers(plan),
         ("updates", f"{horizon.updates_per_epoch} an epoch, {horizon.total_steps} in all"),
         ("precision", f"{precision} on {layout.device.type}{_threads(layout)}{_precision_note(plan, precision)}"),
         ("output", str(plan.run)),
@@ -126,6 +131,16 @@ def show_plan(plan: Plan, console: Console, *, precision: str, resumed_at: int) 
     if resumed_at:
         rows.append(("resumed", f"after update {resumed_at}, from the checkpoint of an interrupted run"))
     say_table(console, rows)
+
+
+def _of_layers(plan: Plan) -> Iterator[tuple[str, str]]:
+    if plan.recipe.layers is None:
+        return
+    model = plan.loaded.model
+    yield from layers_in_words(plan.recipe, plan.horizon.run, blocks=anatomy_of_model(model).blocks)
+    trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+    if trained < plan.model.parameters:
+        yield "trained", f"{trained:,} of {plan.model.parameters:,} parameters"
 
 
 def _sizes(plan: Plan) -> str:

@@ -16,8 +16,10 @@ from finetune.errors import ModelError
 from finetune.evaluation.record import RECIPE, RECORD, read_record
 from finetune.recipe import Recipe, Study
 from finetune.tasks.model_folder import CONFIG, check_length, check_location
+from finetune.tasks.tensor_names import tensor_names
 from finetune.tasks.token_lengths import read_tokenizer, token_lengths
 from finetune.training.checkpoints import newest_checkpoint, read_identity
+from finetune.training.layers import check_blocks, count_blocks
 from finetune.training.layout import Horizon, plan_horizon
 from finetune.training.material import Library, RawData, draw
 from finetune.training.outlook import Lengths, Outlook, RunState, SplitOutlook, StudyOutlook, Tokens
@@ -73,7 +75,20 @@ def preview_study(study: Study, *, source: Path) -> StudyOutlook:
 
 def _outlook(recipe: Recipe, *, source: Path, data: DataOutlook) -> Outlook:
     run = run_directory(recipe, source=source)
-    return Outlook(recipe, run, _found(run, data.raw), data.splits, data.raw.cautions, _horizon(recipe, data))
+    outlook = Outlook(
+        recipe, run, _found(run, data.raw), data.splits, data.raw.cautions, _horizon(recipe, data), _blocks(recipe)
+    )
+    _ = outlook.layers  # whose rates may not fit the schedule
+    return outlook
+
+
+def _blocks(recipe: Recipe) -> int | None:
+    """Returns how many blocks the model has, which the recipe's layers must fit; None where that isn't needed."""
+    if recipe.layers is None or recipe.model.path is None:
+        return None
+    blocks = count_blocks(tensor_names(recipe.model.path))
+    check_blocks(recipe.layers, blocks)
+    return blocks
 
 
 def _look_at_data(recipe: Recipe, library: Library) -> DataOutlook:

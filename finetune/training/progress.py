@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -10,6 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from finetune.evaluation.forms import form_of, written
+from finetune.training.layers import HEAD
 from finetune.untrusted import presentable
 
 if TYPE_CHECKING:
@@ -100,7 +101,7 @@ class RunProgress(TrainerCallback):
         if "evaluation" in row:
             self._show_evaluation(row)
             return
-        figures = f"rate {max(row['rates'].values()):.2e}  loss {_number(row['loss'])}"
+        figures = f"{_rates(row['rates'])}  loss {_number(row['loss'])}"
         self._bar.update(self._task, completed=row["step"], figures=figures)
         due = row["step"] - self._shown >= self._total / PLAIN_LINES or row["step"] == self._total
         if not self._console.is_terminal and due:
@@ -117,6 +118,15 @@ class RunProgress(TrainerCallback):
     def _seconds_left(self, row: dict[str, Any]) -> float:
         step, seconds = int(row["step"]), float(row["seconds"])
         return seconds / max(step, 1) * (self._total - step)
+
+
+def _rates(rates: Mapping[str, float]) -> str:
+    """Returns the highest rate; where the head has its own, that and the least and the greatest of all else trained."""
+    head = max((rate for name, rate in rates.items() if name.startswith(HEAD)), default=None)
+    if head is None:
+        return f"rate {max(rates.values()):.2e}"
+    body = [rate for name, rate in rates.items() if not name.startswith(HEAD) and rate > 0]
+    return f"rate {head:.2e} head" + (f", {min(body):.2e}–{max(body):.2e} body" if body else "")
 
 
 def _number(value: float | None) -> str:

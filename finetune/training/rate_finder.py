@@ -46,7 +46,7 @@ def find_rate(
     """Trains `recipe` once per seed, from its own seed upwards, while the rate climbs from `least` to `most`.
 
     Model, data, optimizer, batch size, clipping and precision are the recipe's; its schedule and duration are not used,
-    nor are its groups: all parameters are at one rate.
+    nor are its groups: all parameters are at one rate, but those of layers that it freezes.
     Each seed draws its own head, batches and dropout, and starts from the pretrained weights. Where an epoch has fewer
     than `updates` updates, the next one follows. A seed ends early where its loss is not finite, or where the smoothed
     loss is more than four times its least value so far and more than its first: a loss that has fallen to nearly
@@ -103,6 +103,7 @@ def _climbing(recipe: Recipe, *, least: float, most: float, updates: int, seed: 
             "schedule": Constant(warmup=updates - 1, warmup_shape="exponential", warmup_start=least / most),
             "optimizer": dataclasses.replace(recipe.optimizer, learning_rate=most),
             "groups": {},
+            "layers": recipe.layers and recipe.layers.at_one_rate(),
             "training": recipe.training.model_copy(update={"duration": updates, "seed": seed, "on_non_finite": "stop"}),
         }
     )

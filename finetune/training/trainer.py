@@ -18,6 +18,7 @@ from finetune.training.batches import TrainingLoader
 from finetune.training.checkpoints import read_checkpoint
 from finetune.training.clock import TrainingClock
 from finetune.training.failures import is_out_of_memory
+from finetune.training.layer_preparation import groups_of_model
 from finetune.training.micro_batches import Count, MicroBatches
 from finetune.training.parameter_groups import NO_DECAY, parameter_groups
 from finetune.training.random_state import preserved_random_state, set_random_state
@@ -96,21 +97,25 @@ class ScheduledTrainer(ScheduleMixin, Trainer):
         self._is_skipping = False
 
     def create_optimizer(self, model: torch.nn.Module | None = None) -> torch.optim.Optimizer:
-        """Builds the described optimizer, once, over the recipe's own groups and the groups "decay" and "no_decay"."""
+        """Builds the described optimizer, once, over the recipe's own groups, its layers', "decay" and "no_decay"."""
         if self.optimizer is None:
             trained: Any = self.model if model is None else model
             optimizer = self._recipe.optimizer
+            layers = groups_of_model(trained, self._recipe, self._lengths)
             groups = parameter_groups(
                 trained,
                 weight_decay=optimizer.weight_decay,
                 decayed=set(self.get_decay_parameter_names(trained)),
                 own=self._recipe.groups,
+                layers=layers,
             )
             self.optimizer = optimizer.build(groups)
             bases = {group["name"]: group["name"].removesuffix(f".{NO_DECAY}") for group in groups}
             self._groups = {
                 name: self._recipe.schedule_of(base) for name, base in bases.items() if base in self._recipe.groups
             }
+            starts = {layer.name: layer.start for layer in layers.values() if layer.start}
+            self._starts = {name: starts[base] for name, base in bases.items() if base in starts}
         made: torch.optim.Optimizer = self.optimizer
         return made
 

@@ -73,6 +73,16 @@ def test_runs_that_share_updates_are_bit_equal_to_runs_made_apart(perform, count
 
 
 @pytest.mark.slow
+def test_runs_whose_layers_are_unfrozen_share_updates_too(perform, count_updates):
+    layers = "layers={unfreeze: {every: 4}, rate_decay: 0.5, head_rate: 2, reinitialise: 1, freeze: ['token_type']}"
+    schedules = "{name: cosine, warmup: 6}, {name: linear, warmup: 6}, {name: wsd, warmup: 6, cooldown: 20%}"
+    settings = (layers, "training.duration=20", f"study.grid.schedule=[{schedules}]")
+    together = perform("together", *settings)
+    assert len(count_updates) < 60
+    assert_equal_studies(together, perform("apart", *settings, apart=True))
+
+
+@pytest.mark.slow
 def test_a_record_names_the_trunk_that_its_run_went_on_from(perform):
     runs = perform("together")
     records = [read_record(run) for run in runs.values()]

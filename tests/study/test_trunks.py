@@ -298,6 +298,43 @@ def test_a_group_that_leaves_first_makes_another_run(planned):
     assert tree.saved == 10
 
 
+LAYERS = "layers={head_rate: 10, rate_decay: 0.5}"
+WARMED = "study.grid.schedule=[{name: cosine, warmup: 10}, {name: linear, warmup: 10}]"
+
+
+@pytest.mark.parametrize(
+    "layers", [LAYERS, "layers={freeze: 1}", "layers={reinitialise: 1}", "layers={unfreeze: {every: 4}}"]
+)
+def test_runs_of_equal_layers_share_what_their_schedules_do(planned, layers):
+    assert planned(WARMED, layers).saved == 11
+
+
+@pytest.mark.parametrize(
+    "varied",
+    [
+        "layers.freeze: [null, embeddings, 1, body, ['layer']]",
+        "layers.head_rate: [1.0, 2.0, 3.0]",
+        "layers.rate_decay: [1.0, 0.9]",
+        "layers.unfreeze: [null, {every: 5}]",
+        "layers.reinitialise: [0, 1]",
+    ],
+)
+def test_runs_of_other_layers_share_nothing(planned, varied):
+    assert planned(f"study.grid={{{varied}}}", "schedule=constant").saved == 0
+
+
+def test_layers_unfrozen_after_as_many_updates_are_alike_however_it_is_written(planned):
+    grid = "study.grid={layers.unfreeze: [{every: 13}, {every: 1ep}, {every: 50%}, {every: 12}]}"
+    assert planned(grid, "schedule=constant").saved == 2 * 26
+
+
+def test_an_absolute_floor_that_layers_reach_apart_is_shared_by_none(planned):
+    """The recipe's own rates are equal throughout; those of lower layers, with an absolute floor, are not."""
+    grid = "study.grid.schedule=[{name: linear, floor: 0.2}, {name: linear, floor_rate: 1e-3}]"
+    assert planned(grid).saved == 26
+    assert planned(grid, "layers={rate_decay: 0.5}").saved == 0
+
+
 def set_by_a_scheduler(recipe, updates):
     """The rates and the first betas of the groups "decay" and "head", update by update."""
     peaks = {"decay": recipe.optimizer.learning_rate, "head": recipe.groups["head"].learning_rate}
