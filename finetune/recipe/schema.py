@@ -16,8 +16,10 @@ from pydantic import (
     Field,
     PlainSerializer,
     PlainValidator,
+    SerializerFunctionWrapHandler,
     Tag,
     field_validator,
+    model_serializer,
     model_validator,
 )
 
@@ -25,6 +27,7 @@ from finetune.errors import SettingError, settings_within
 from finetune.keys import differences, flatten
 from finetune.metrics import METRICS
 from finetune.optimizers import OPTIMIZERS, OptimizerSettings
+from finetune.recipe.adapter import Adapter
 from finetune.recipe.names import Configuration, FolderName, LocalPath, LocalPathText, Repository, Revision
 from finetune.recipe.nodes import read_scalar
 from finetune.schedules import DurationLike, Schedule, as_schedule, make_schedule, parse_duration, schedule_for
@@ -230,6 +233,7 @@ class Recipe(Block):
     data: Annotated[Annotated[FileData, Tag("files")] | Annotated[HubData, Tag("hub")], Discriminator(_data_kind)]
     schedule: AnySchedule = make_schedule("cosine")
     optimizer: AnyOptimizer
+    adapter: Adapter | None = None
     groups: dict[Annotated[str, Field(pattern=r"^\w+$")], ParameterGroup] = {}
     training: TrainingSettings = TrainingSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
@@ -253,6 +257,12 @@ class Recipe(Block):
             with settings_within(f"groups.{name}.schedule"):
                 self.schedule_of(name)
         return self
+
+    @model_serializer(mode="wrap")
+    def _without_what_is_left_out(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leaves `adapter` out where there is none, so that versions before it read such recipes too."""
+        plain: dict[str, Any] = serialize(self)
+        return {key: value for key, value in plain.items() if key != "adapter" or value is not None}
 
     def schedule_of(self, group: str) -> Schedule:
         """Returns the schedule of one of `groups`."""

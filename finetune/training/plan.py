@@ -72,13 +72,17 @@ def make_plan(recipe: Recipe, *, run: Path, layout: Layout, library: Library) ->
     train, batches, horizon = lay_out_updates(recipe, layout=layout, library=library)
     material = library.material(recipe)
     loaded = library.model(recipe)
+    parameters = list(loaded.model.parameters())
+    trained = sum(parameter.numel() for parameter in parameters if parameter.requires_grad)
+    count = sum(parameter.numel() for parameter in parameters)
     model = ModelIdentity(
         source=describe_source(recipe),
         commit=loaded.commit,
         architecture=type(loaded.model).__name__,
-        parameters=sum(parameter.numel() for parameter in loaded.model.parameters()),
+        parameters=count,
         new_tensors=list(loaded.new_tensors),
         initial_weights=weights_fingerprint(loaded.model),
+        trained_parameters=trained if trained < count else None,
     )
     return Plan(recipe, run, layout, material, train, loaded, model, batches, horizon, precision)
 
@@ -99,7 +103,7 @@ def show_plan(plan: Plan, console: Console, *, precision: str, resumed_at: int) 
     rows = [
         ("classes", listed(plan.material.classes)),
         ("tokens", f"{lengths.mean():.0f} on average, {lengths.max()} at most; {_truncated(plan)}"),
-        ("model", f"{plan.model.architecture}, {plan.model.parameters / 1e6:.1f}M parameters; {_new_tensors(plan)}"),
+        ("model", f"{plan.model.architecture}, {_parameters(plan.model)}; {_new_tensors(plan)}"),
         ("schedule", in_words(recipe.schedule)),
         (
             "optimizer",
@@ -113,6 +117,8 @@ def show_plan(plan: Plan, console: Console, *, precision: str, resumed_at: int) 
         ("precision", f"{precision} on {layout.device.type}{_threads(layout)}{_precision_note(plan, precision)}"),
         ("output", str(plan.run)),
     ]
+    if recipe.adapter is not None:
+        rows.insert(3, ("adapter", recipe.adapter.describe()))
     rows += [("caution", caution) for caution in plan.material.cautions]
     if plan.material.not_kept:
         rows.append(("cache", f"{plan.material.not_kept}; the run goes on without it"))
@@ -134,6 +140,12 @@ def _truncated(plan: Plan) -> str:
     count = sum(split.truncated for split in plan.material.splits.values())
     total = sum(len(split) for split in plan.material.splits.values())
     return f"{count:,} of {total:,} examples ({count / total:.1%}) cut to {plan.recipe.task.max_length}"
+
+
+def _parameters(model: ModelIdentity) -> str:
+    count = model.trained_parameters
+    trained = "" if count is None else f", {count / 1e6:.1f}M trained" if count >= 1e5 else f", {count:,} trained"
+    return f"{model.parameters / 1e6:.1f}M parameters{trained}"
 
 
 def _new_tensors(plan: Plan) -> str:
