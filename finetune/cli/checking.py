@@ -137,6 +137,8 @@ def _of_training(outlook: Outlook) -> Iterator[tuple[str, str]]:
         "optimizer",
         f"{optimizer.name}, peak rate {optimizer.learning_rate:g}, weight decay {optimizer.weight_decay:g}",
     )
+    if recipe.adapter is not None:
+        yield "adapter", recipe.adapter.describe()
     for name, group in recipe.groups.items():
         peak = group.learning_rate or optimizer.learning_rate
         yield f"group {name}", f"{group.parameters}: {in_words(recipe.schedule_of(name))}, peak rate {peak:g}"

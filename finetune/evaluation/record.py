@@ -72,7 +72,10 @@ class SplitIdentity(_Part):
 
 
 class ModelIdentity(_Part):
-    """What was fine-tuned. `initial_weights`: SHA-256 of every tensor before the first update, new head included."""
+    """What was fine-tuned. `initial_weights`: SHA-256 of every tensor before the first update, new head included.
+
+    `trained_parameters`: how many of `parameters` are trained, where others are frozen.
+    """
 
     source: str
     commit: str | None
@@ -80,6 +83,13 @@ class ModelIdentity(_Part):
     parameters: int
     new_tensors: list[str]
     initial_weights: str
+    trained_parameters: int | None = None
+
+    @model_serializer(mode="wrap")
+    def _without_what_is_left_out(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leaves `trained_parameters` out where all are, so that versions before it read such records too."""
+        plain: dict[str, Any] = serialize(self)
+        return {key: value for key, value in plain.items() if key != "trained_parameters" or value is not None}
 
 
 class Identity(_Part):

@@ -16,7 +16,7 @@ from finetune.tasks import TASKS
 
 # Blocks whose name chooses a class, and the tables it chooses from.
 NAMED: dict[str, Mapping[str, type]] = {"schedule": SCHEDULES, "optimizer": OPTIMIZERS, "task": TASKS}
-_SHORT_FORMS = {**dict.fromkeys(NAMED, "name"), "model": "hub"}
+_SHORT_FORMS = {**dict.fromkeys(NAMED, "name"), "adapter": "name", "model": "hub"}
 
 # The name of a block that doesn't say one.
 DEFAULT_NAMES = {"schedule": "cosine", "task": "text_classification"}
@@ -31,13 +31,15 @@ def normalized(root: Node, folder: Path) -> Node:
     """Returns the recipe's tree with short forms written out and the paths of inputs absolute, from `folder`.
 
     `schedule: step` means `schedule: {name: step}`, `schedule: {phases: …}` has the name phases, `model: x` means
-    `model: {hub: x}`, and one file a list of one.
+    `model: {hub: x}`, `adapter: x` means `adapter: {name: x}`, and one file or target a list of one.
     """
     if not isinstance(root.value, dict):
         return root
     blocks = {key: _written_out(key, node) for key, node in root.value.items()}
     if "model" in blocks:
         blocks["model"] = _changed(blocks["model"], "path", lambda node: _absolute(node, folder))
+    if "adapter" in blocks:
+        blocks["adapter"] = _changed(blocks["adapter"], "targets", lambda node: _as_list(node) if node.value else node)
     if "plugins" in blocks:
         blocks["plugins"] = _listed(blocks["plugins"], folder)
     if "data" in blocks:
@@ -82,8 +84,11 @@ def _files(node: Node, folder: Path) -> Node:
 
 
 def _listed(files: Node, folder: Path) -> Node:
-    listed = files.value if isinstance(files.value, list) else [files]
-    return Node([_absolute(file, folder) for file in listed], files.place)
+    return Node([_absolute(file, folder) for file in _as_list(files).value], files.place)
+
+
+def _as_list(node: Node) -> Node:
+    return node if isinstance(node.value, list) else Node([node], node.place)
 
 
 def _absolute(node: Node, folder: Path) -> Node:

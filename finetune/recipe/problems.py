@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from finetune.errors import SettingError, did_you_mean
+from finetune.recipe.adapter import Adapter
 from finetune.recipe.layers import LayerSettings, Unfreezing
 from finetune.recipe.legacy import OUR_NAMES
 from finetune.recipe.merging import NAMED, settings_of
@@ -29,6 +30,7 @@ Path = tuple[str | int, ...]
 
 _BLOCKS: dict[str, type[BaseModel]] = {
     "model": ModelSource,
+    "adapter": Adapter,
     "training": TrainingSettings,
     "evaluation": EvaluationSettings,
     "checkpoints": CheckpointSettings,

@@ -14,8 +14,10 @@ from pydantic import (
     Field,
     PlainSerializer,
     PlainValidator,
+    SerializerFunctionWrapHandler,
     Tag,
     field_validator,
+    model_serializer,
     model_validator,
 )
 
@@ -23,6 +25,7 @@ from finetune.errors import SettingError, did_you_mean, settings_within
 from finetune.keys import differences, flatten
 from finetune.metrics import HUB, METRICS, check_metric, greater_is_better
 from finetune.optimizers import OPTIMIZERS, OptimizerSettings
+from finetune.recipe.adapter import Adapter
 from finetune.recipe.blocks import STRICT, Interval, PositiveInt, check_pattern
 from finetune.recipe.layers import LayerSettings
 from finetune.recipe.names import Configuration, FolderName, LocalPath, LocalPathText, Repository, Revision
@@ -249,6 +252,7 @@ class Recipe(Block):
     data: Annotated[Annotated[FileData, Tag("files")] | Annotated[HubData, Tag("hub")], Discriminator(_data_kind)]
     schedule: AnySchedule = make_schedule("cosine")
     optimizer: AnyOptimizer
+    adapter: Adapter | None = None
     groups: dict[Annotated[str, Field(pattern=r"^\w+$")], ParameterGroup] = {}
     layers: LayerSettings | None = None
     training: TrainingSettings = TrainingSettings()
@@ -280,6 +284,12 @@ class Recipe(Block):
         return self
 
     @model_validator(mode="after")
+    def _one_says_what_is_trained(self) -> Recipe:
+        if self.adapter is not None and self.layers is not None:
+            raise SettingError("layers", "doesn't go with adapter, which says what is trained: leave out one of them")
+        return self
+
+    @model_validator(mode="after")
     def _metrics_of_the_task(self) -> Recipe:
         with settings_within("evaluation"):
             object.__setattr__(self, "evaluation", self.evaluation.of(self.task))
@@ -293,6 +303,12 @@ class Recipe(Block):
             with settings_within(f"groups.{name}.schedule"):
                 self.schedule_of(name)
         return self
+
+    @model_serializer(mode="wrap")
+    def _without_what_is_left_out(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leaves `adapter` out where there is none, so that versions before it read such recipes too."""
+        plain: dict[str, Any] = serialize(self)
+        return {key: value for key, value in plain.items() if key != "adapter" or value is not None}
 
     def schedule_of(self, group: str) -> Schedule:
         """Returns the schedule of one of `groups`."""

@@ -95,7 +95,8 @@ def _model(record: RunRecord) -> str:
     model = record.identity.model
     commit = f" at {model.commit}" if model.commit else ""
     new = f", new: {', '.join(model.new_tensors)}" if model.new_tensors else ""
-    return f"{model.source}{commit}, {model.architecture}, {model.parameters:,} parameters{new}"
+    trained = f", {model.trained_parameters:,} of them trained" if model.trained_parameters is not None else ""
+    return f"{model.source}{commit}, {model.architecture}, {model.parameters:,} parameters{trained}{new}"
 
 
 def _processes(record: RunRecord) -> str:

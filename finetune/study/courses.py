@@ -16,6 +16,7 @@ from finetune.recipe import Recipe
 from finetune.study.jobs import Job
 from finetune.study.trunks import LEAST_UPDATES, Course, Tree, Values, grow
 from finetune.training import run_directory
+from finetune.training.adapters import LORA_B, b_peak
 from finetune.training.layers import unfreezing_interval
 from finetune.training.layout import Horizon, layout_of
 from finetune.training.material import Library
@@ -137,7 +138,11 @@ def _groups(recipe: Recipe) -> dict[str, tuple[Any, float]]:
     """Returns each parameter group's schedule and peak rate, the recipe's own under ""."""
     peak = recipe.optimizer.learning_rate
     own = {name: (recipe.schedule_of(name), group.learning_rate or peak) for name, group in recipe.groups.items()}
-    return {"": (recipe.schedule, peak), **own}
+    groups = {"": (recipe.schedule, peak), **own}
+    if recipe.adapter is None or recipe.adapter.b_rate is None:
+        return groups
+    ratio = recipe.adapter.b_rate
+    return groups | {f"{name}.{LORA_B}": (schedule, b_peak(own, ratio)) for name, (schedule, own) in groups.items()}
 
 
 def _heeds(schedule: Any) -> bool:

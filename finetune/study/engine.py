@@ -29,6 +29,7 @@ from finetune.study.peaks import Choice, choose, equal_area_peaks, left_for
 from finetune.study.progress import StudyProgress
 from finetune.study.trunks import describe
 from finetune.training import check_trackers, is_main_process
+from finetune.training.adapters import check_adapter
 from finetune.training.material import Library
 from finetune.training.progress import say
 from finetune.training.stopping import StopRequest
@@ -74,6 +75,7 @@ def run_study(
     check_trackers(study.settings[0].recipe.tracking)
     library = Library(keep_weights=True, trust_remote_code=trust_remote_code)
     for setting in study.settings:
+        check_adapter(setting.recipe.adapter)
         lay_out_setting(study, setting, library=library)
     if workers == "auto":
         runs = sum(len(jobs) for _, jobs in _left(study, source=source, library=library))

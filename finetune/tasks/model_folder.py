@@ -9,6 +9,8 @@ from finetune.tasks.trust import INDEX, refuse_what_lies_elsewhere
 
 WEIGHTS = ("model.safetensors", INDEX)
 CONFIG = "config.json"
+ADAPTER_CONFIG = "adapter_config.json"
+ADAPTER = f"is an adapter ({ADAPTER_CONFIG}), not a model: merge it into its base first, or name that base"
 
 
 def check_location(location: str, *, local: bool) -> None:
@@ -23,6 +25,8 @@ def check_location(location: str, *, local: bool) -> None:
         return
     if not folder.is_dir():
         raise ModelError(f"{folder}: no such folder (model.path); for a model on the Hub write model.hub")
+    if (folder / ADAPTER_CONFIG).exists():
+        raise ModelError(f"{folder}: {ADAPTER} (model.path)")
     if not (folder / CONFIG).is_file():
         raise ModelError(f"{folder}: holds no {CONFIG}, so it is not a model folder (model.path)")
     if not any((folder / name).is_file() for name in WEIGHTS):

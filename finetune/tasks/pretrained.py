@@ -17,9 +17,10 @@ import torch
 from huggingface_hub import hf_hub_download
 from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging as transformers_logging
+from transformers.utils.peft_utils import find_adapter_config_file
 
 from finetune.errors import ModelError
-from finetune.tasks.model_folder import check_length, check_location
+from finetune.tasks.model_folder import ADAPTER, check_length, check_location
 from finetune.tasks.trust import refuse_code
 
 
@@ -54,6 +55,8 @@ class Pretrained:
         """Yields the keywords for `from_pretrained`; turns its many errors into one ModelError."""
         try:
             with quiet_transformers():
+                if find_adapter_config_file(self.location, revision=self.revision or "main") is not None:
+                    raise ModelError(ADAPTER)
                 if not self.trust_remote_code:
                     refuse_code(PreTrainedConfig.get_config_dict(self.location, revision=self.revision or "main")[0])
                 yield {"revision": self.revision or "main", "trust_remote_code": self.trust_remote_code}

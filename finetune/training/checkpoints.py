@@ -122,6 +122,7 @@ def write_checkpoint(
 
     from finetune.training.plain_state import write_state
     from finetune.training.random_state import random_state
+    from finetune.training.weights import write_weights
 
     generators = gather_object([random_state()])
     weights = trainer.accelerator.get_state_dict(trainer.model_wrapped)
@@ -133,7 +134,7 @@ def write_checkpoint(
         flush(run / HISTORY)
         if kept_step is not None and not is_sealed(kept_model(run, kept_step)):
             seal(kept_model(run, kept_step))
-        trainer.accelerator.unwrap_model(trainer.model).save_pretrained(aside, state_dict=weights)
+        write_weights(trainer, weights, aside)
         state = {
             "optimizer": trainer.optimizer.state_dict(),
             "scheduler": trainer.lr_scheduler.state_dict(),

@@ -20,6 +20,7 @@ DISTRIBUTIONS = ("finetune-schedules", "torch", "transformers", "accelerate", "d
 def describe_environment(trainer: ScheduledTrainer) -> Environment:
     """Returns the hardware, the versions and the precision in force for `trainer`."""
     device = trainer.args.device
+    distributions = DISTRIBUTIONS if trainer.adapter is None else (*DISTRIBUTIONS, "peft")
     return Environment(
         device=device.type,
         hardware=describe_hardware(device),
@@ -28,7 +29,7 @@ def describe_environment(trainer: ScheduledTrainer) -> Environment:
         accumulation=trainer.args.gradient_accumulation_steps * trainer.micro_batches.pieces,
         precision=effective_precision(trainer),
         platform=platform.platform(),
-        versions={"python": platform.python_version()} | {name: _version(name) for name in DISTRIBUTIONS},
+        versions={"python": platform.python_version()} | {name: _version(name) for name in distributions},
     )
 
 

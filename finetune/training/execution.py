@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from finetune.errors import DeviceError
+from finetune.training.adapters import check_adapter
 
 if TYPE_CHECKING:
     import torch
@@ -19,7 +20,11 @@ MOST_TOKENS = 128
 
 
 def check_execution(recipe: Recipe, layout: Layout) -> None:
-    """Raises DeviceError where the recipe asks for what can't be had on this machine, or not together."""
+    """Raises DeviceError where the recipe asks for what can't be had on this machine, or not together.
+
+    And SettingError for an adapter without what makes one.
+    """
+    check_adapter(recipe.adapter)
     training, device = recipe.training, layout.device.type
     if training.fast_dropout and device != "cpu":
         raise DeviceError(f"training.fast_dropout: is for CPUs, and this run is on {device}: leave it out")

@@ -13,6 +13,7 @@ from finetune.errors import RecordError
 from finetune.evaluation.record import RECORD, RunRecord, StudyPart, read_record
 from finetune.schedules.continuation import ChangePolicy
 from finetune.schedules.settings import one_of
+from finetune.training.adapters import check_adapter
 from finetune.training.checkpoints import Checkpoint, newest_checkpoint, read_identity
 from finetune.training.layout import layout_of
 from finetune.training.material import Library, RawData
@@ -66,6 +67,7 @@ def fine_tune(
     recorded = not repeat and (run / RECORD).exists()
     if not recorded:
         check_trackers(recipe.tracking)
+        check_adapter(recipe.adapter)
     data = library.data(recipe)
     if recorded:
         return _recorded(run, data, console)

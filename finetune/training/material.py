@@ -78,7 +78,18 @@ class Library:
         return self._material[key]
 
     def model(self, recipe: Recipe) -> LoadedModel:
-        """Returns the recipe's model, pretrained, under a head of the recipe's seed; raises ModelError."""
+        """Returns the recipe's model, pretrained, under a head and with an adapter, if any, of the recipe's seed.
+
+        Raises ModelError, and SettingError where the adapter doesn't fit the model.
+        """
+        loaded = self._pretrained(recipe)
+        if recipe.adapter is not None:
+            from finetune.training.adapters import add_adapter
+
+            add_adapter(loaded, recipe.adapter, seed=recipe.training.seed)
+        return loaded
+
+    def _pretrained(self, recipe: Recipe) -> LoadedModel:
         from finetune.tasks.pretrained import Weights
 
         material, seed = self.material(recipe), recipe.training.seed

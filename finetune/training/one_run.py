@@ -51,7 +51,7 @@ from finetune.training.selection import Selection, score
 from finetune.training.stopping import CalledOffError, StopRequest
 from finetune.training.tracking import TENSORBOARD, Tracking, label_run
 from finetune.training.trainer import ScheduledTrainer
-from finetune.training.weights import load_weights, publish_model, save_model
+from finetune.training.weights import load_weights, publish_merged, publish_model, save_model
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -265,7 +265,9 @@ class OneRun:
         splits = {"validation": self._evaluate("validation", kept.outputs)}
         if "test" in plan.material.splits:
             splits["test"] = self._evaluate("test", None)
-        if plan.layout.is_main:
+        if plan.recipe.adapter is not None and plan.recipe.adapter.merge:
+            publish_merged(self.trainer, plan.run / MODEL)
+        elif plan.layout.is_main:
             publish_model(folder, plan.run / MODEL)
         return Results(
             select=plan.recipe.evaluation.selecting,

@@ -82,13 +82,17 @@ def make_plan(recipe: Recipe, *, run: Path, layout: Layout, library: Library) ->
     loaded = library.model(recipe)
     random = prepare_layers(loaded.model, recipe)
     check_groups(loaded.model, recipe, horizon.run)
+    parameters = list(loaded.model.parameters())
+    trained = sum(parameter.numel() for parameter in parameters if parameter.requires_grad)
+    count = sum(parameter.numel() for parameter in parameters)
     model = ModelIdentity(
         source=describe_source(recipe),
         commit=loaded.commit,
         architecture=type(loaded.model).__name__,
-        parameters=sum(parameter.numel() for parameter in loaded.model.parameters()),
+        parameters=count,
         new_tensors=sorted({*loaded.new_tensors, *random}),
         initial_weights=weights_fingerprint(loaded.model),
+        trained_parameters=trained if trained < count else None,
     )
     return Plan(recipe, run, layout, material, train, loaded, model, batches, horizon, precision, metrics)
 
@@ -108,7 +112,7 @@ def show_plan(plan: Plan, console: Console, *, precision: str, resumed_at: int) 
     say(console, f"{recipe.name}: {plan.model.source} on {_sizes(plan)}")
     rows = [
         *_of_examples(plan),
-        ("model", f"{plan.model.architecture}, {plan.model.parameters / 1e6:.1f}M parameters; {_new_tensors(plan)}"),
+        ("model", f"{plan.model.architecture}, {_parameters(plan.model)}; {_new_tensors(plan)}"),
         ("schedule", in_words(recipe.schedule)),
         (
             "optimizer",
@@ -123,6 +127,8 @@ def show_plan(plan: Plan, console: Console, *, precision: str, resumed_at: int) 
         ("precision", f"{precision} on {layout.device.type}{_threads(layout)}{_precision_note(plan, precision)}"),
         ("output", str(plan.run)),
     ]
+    if recipe.adapter is not None:
+        rows.insert(3, ("adapter", recipe.adapter.describe()))
     rows += [("caution", caution) for caution in plan.material.cautions]
     if plan.material.not_kept:
         rows.append(("cache", f"{plan.material.not_kept}; the run goes on without it"))
@@ -136,11 +142,8 @@ def show_plan(plan: Plan, console: Console, *, precision: str, resumed_at: int) 
 def _of_layers(plan: Plan) -> Iterator[tuple[str, str]]:
     if plan.recipe.layers is None:
         return
-    model = plan.loaded.model
-    yield from layers_in_words(plan.recipe, plan.horizon.run, blocks=anatomy_of_model(model).blocks)
-    trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
-    if trained < plan.model.parameters:
-        yield "trained", f"{trained:,} of {plan.model.parameters:,} parameters"
+    blocks = anatomy_of_model(plan.loaded.model).blocks
+    yield from layers_in_words(plan.recipe, plan.horizon.run, blocks=blocks)
 
 
 def _sizes(plan: Plan) -> str:
@@ -162,6 +165,12 @@ def _truncated(plan: Plan, longest: int) -> str:
     count = sum(split.truncated for split in plan.material.splits.values())
     total = sum(len(split) for split in plan.material.splits.values())
     return f"{count:,} of {total:,} examples ({count / total:.1%}) cut to {longest}"
+
+
+def _parameters(model: ModelIdentity) -> str:
+    count = model.trained_parameters
+    trained = "" if count is None else f", {count / 1e6:.1f}M trained" if count >= 1e5 else f", {count:,} trained"
+    return f"{model.parameters / 1e6:.1f}M parameters{trained}"
 
 
 def _new_tensors(plan: Plan) -> str:

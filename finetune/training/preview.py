@@ -18,6 +18,7 @@ from finetune.recipe import Recipe, Study
 from finetune.tasks.model_folder import CONFIG, check_length, check_location
 from finetune.tasks.tensor_names import tensor_names
 from finetune.tasks.token_lengths import read_tokenizer, token_lengths
+from finetune.training.adapters import check_adapter
 from finetune.training.checkpoints import newest_checkpoint, read_identity
 from finetune.training.layers import check_blocks, count_blocks
 from finetune.training.layout import Horizon, plan_horizon
@@ -52,12 +53,15 @@ def preview_run(recipe: Recipe, *, source: Path) -> Outlook:
     Raises FinetuneError for what a run is refused for before its model is loaded.
     """
     check_trackers(recipe.tracking)
+    check_adapter(recipe.adapter)
     return _outlook(recipe, source=source, data=_look_at_data(recipe, Library()))
 
 
 def preview_study(study: Study, *, source: Path) -> StudyOutlook:
     """Returns what the study, read from the file `source`, will do; raises as `preview_run` does."""
     check_trackers(study.settings[0].recipe.tracking)
+    for setting in study.settings:
+        check_adapter(setting.recipe.adapter)
     library, known = Library(), dict[str, DataOutlook]()
     settings, rungs = [], []
     for setting in study.settings:

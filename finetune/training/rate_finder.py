@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import gc
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ from transformers import PrinterCallback, TrainerCallback, TrainerControl, Train
 
 from finetune.errors import SettingError
 from finetune.schedules import Constant
+from finetune.training.adapters import LORA_B
 from finetune.training.arguments import training_arguments
 from finetune.training.clock import TrainingClock
 from finetune.training.history import History
@@ -46,7 +48,8 @@ def find_rate(
     """Trains `recipe` once per seed, from its own seed upwards, while the rate climbs from `least` to `most`.
 
     Model, data, optimizer, batch size, clipping and precision are the recipe's; its schedule and duration are not used,
-    nor are its groups: all parameters are at one rate, but those of layers that it freezes.
+    nor are its groups: all parameters are at one rate, but those of layers that it freezes, and for an adapter's
+    `b_rate`.
     Each seed draws its own head, batches and dropout, and starts from the pretrained weights. Where an epoch has fewer
     than `updates` updates, the next one follows. A seed ends early where its loss is not finite, or where the smoothed
     loss is more than four times its least value so far and more than its first: a loss that has fallen to nearly
@@ -163,7 +166,12 @@ def _train(
         finally:
             progress.stop()
     rows = history.updates
-    return [max(row["rates"].values()) for row in rows], [row["loss"] for row in rows]
+    return [_rate(row["rates"]) for row in rows], [row["loss"] for row in rows]
+
+
+def _rate(rates: Mapping[str, float]) -> float:
+    """Returns the one rate of all groups but those that an adapter has at a multiple of it."""
+    return max(rate for group, rate in rates.items() if not group.endswith(f".{LORA_B}"))
 
 
 def _in_words(curve: RateCurve) -> str:

@@ -14,13 +14,14 @@ from transformers import Trainer
 from finetune.errors import RunError
 from finetune.schedules import Run, ScheduledLR, ScheduleMixin
 from finetune.tasks.pretrained import quiet_transformers
+from finetune.training.adapters import is_length, with_b_rate
 from finetune.training.batches import TrainingLoader
 from finetune.training.checkpoints import read_checkpoint
 from finetune.training.clock import TrainingClock
 from finetune.training.failures import is_out_of_memory
 from finetune.training.layer_preparation import groups_of_model
 from finetune.training.micro_batches import Count, MicroBatches
-from finetune.training.parameter_groups import NO_DECAY, parameter_groups
+from finetune.training.parameter_groups import parameter_groups
 from finetune.training.random_state import preserved_random_state, set_random_state
 from finetune.training.stopping import CalledOffError
 from finetune.training.weights import load_weights
@@ -75,6 +76,7 @@ class ScheduledTrainer(ScheduleMixin, Trainer):
     ) -> None:
         super().__init__(*args, schedule=recipe.schedule, on_change=on_change, **kwargs)
         self._loss_shifts_labels = False  # whatever the model's class does, the task's loss takes labels as they are
+        self.adapter = recipe.adapter
         self._recipe = recipe
         self._batches = batches
         self._lengths = lengths
@@ -102,15 +104,18 @@ class ScheduledTrainer(ScheduleMixin, Trainer):
             trained: Any = self.model if model is None else model
             optimizer = self._recipe.optimizer
             layers = groups_of_model(trained, self._recipe, self._lengths)
+            names = self.get_decay_parameter_names(trained)
             groups = parameter_groups(
                 trained,
                 weight_decay=optimizer.weight_decay,
-                decayed=set(self.get_decay_parameter_names(trained)),
+                decayed={name for name in names if not is_length(name)},
                 own=self._recipe.groups,
                 layers=layers,
             )
+            if self.adapter is not None and self.adapter.b_rate is not None:
+                groups = with_b_rate(groups, trained, ratio=self.adapter.b_rate, peak=optimizer.learning_rate)
             self.optimizer = optimizer.build(groups)
-            bases = {group["name"]: group["name"].removesuffix(f".{NO_DECAY}") for group in groups}
+            bases = {group["name"]: group["name"].partition(".")[0] for group in groups}
             self._groups = {
                 name: self._recipe.schedule_of(base) for name, base in bases.items() if base in self._recipe.groups
             }

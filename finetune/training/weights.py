@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,9 +12,12 @@ from safetensors import SafetensorError
 
 from finetune.errors import RecordError
 from finetune.tasks.pretrained import quiet_transformers
+from finetune.training.adapters import ADAPTER_WEIGHTS, merged_state, trained_names, write_adapter
 from finetune.training.whole_folders import MANIFEST, flush, replace_folder
 
 if TYPE_CHECKING:
+    import torch
+
     from finetune.training.trainer import ScheduledTrainer
 
 
@@ -26,10 +30,19 @@ def save_model(trainer: ScheduledTrainer, folder: Path) -> None:
 
     def write(aside: Path) -> None:
         with quiet_transformers():
-            trainer.accelerator.unwrap_model(trainer.model).save_pretrained(aside, state_dict=state)
+            write_weights(trainer, state, aside)
             processor.save_pretrained(aside)
 
     replace_folder(folder, write)
+
+
+def write_weights(trainer: ScheduledTrainer, state: Mapping[str, torch.Tensor], folder: Path) -> None:
+    """Writes what is trained of `state`, that of the trainer's whole model, to `folder`, and what it belongs to."""
+    model = trainer.accelerator.unwrap_model(trainer.model)
+    if trainer.adapter is not None:
+        write_adapter(model, state, folder)
+    else:
+        model.save_pretrained(folder, state_dict=state)
 
 
 def load_weights(trainer: ScheduledTrainer, folder: Path) -> None:
@@ -37,15 +50,22 @@ def load_weights(trainer: ScheduledTrainer, folder: Path) -> None:
     from finetune.training.plain_state import read_tensors
 
     model = trainer.accelerator.unwrap_model(trainer.model)
-    files = [path for path in sorted(folder.glob("*.safetensors")) if path.name.startswith("model")]
+    whole = model.state_dict()
+    if trainer.adapter is not None:
+        names = {written: name for name, written in trained_names(model).items()}
+        files = [folder / ADAPTER_WEIGHTS]
+    else:
+        names = {name: name for name in whole}
+        files = [path for path in sorted(folder.glob("*.safetensors")) if path.name.startswith("model")]
     try:
-        state = {name: tensor for path in files for name, tensor in read_tensors(path).items()}
+        read = {name: tensor for path in files for name, tensor in read_tensors(path).items()}
     except (OSError, SafetensorError) as error:
         raise RecordError(f"{folder}: can't be read: {error}") from error
-    missing, unexpected = model.load_state_dict(state, strict=False)
-    tied = set(getattr(model, "all_tied_weights_keys", None) or {})
-    if unexpected or set(missing) - tied:
+    state = {names.get(name, name): tensor for name, tensor in read.items()}
+    missing = set(names.values()) - state.keys() - set(getattr(model, "all_tied_weights_keys", None) or {})
+    if missing or read.keys() - names.keys() or any(state[name].shape != whole[name].shape for name in state):
         raise RecordError(f"{folder}: its weights don't fit the model that was trained; was it altered?")
+    model.load_state_dict(state, strict=False)
 
 
 def publish_model(kept: Path, folder: Path) -> None:
@@ -57,6 +77,25 @@ def publish_model(kept: Path, folder: Path) -> None:
                 _link(path, aside / path.name)
                 flush(aside / path.name)
         flush(aside)
+
+    replace_folder(folder, write)
+    flush(folder.parent)
+
+
+def publish_merged(trainer: ScheduledTrainer, folder: Path) -> None:
+    """Makes `folder` an ordinary model, of the trainer's with its adapter merged; every process calls it."""
+    state = trainer.accelerator.get_state_dict(trainer.model_wrapped)
+    model: Any = trainer.accelerator.unwrap_model(trainer.model)
+    tokenizer: Any = trainer.processing_class
+    if not trainer.is_world_process_zero():
+        return
+
+    def write(aside: Path) -> None:
+        with quiet_transformers():
+            model.save_pretrained(aside, state_dict=merged_state(model, state))
+            tokenizer.save_pretrained(aside)
+        for path in (*aside.iterdir(), aside):
+            flush(path)
 
     replace_folder(folder, write)
     flush(folder.parent)

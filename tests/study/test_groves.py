@@ -133,3 +133,31 @@ def test_the_plan_shows_the_tree_and_what_it_saves(study_file, tmp_path):
     lines = plan_study(load_study(study_file, [f"output={tmp_path}"]), source=study_file)
     assert lines[0] == "final: 5 runs"
     assert lines[-1] == "124 updates instead of 200: 76 (38.0%) saved, by 2 forks"
+
+
+@pytest.mark.slow
+def test_runs_with_an_adapter_share_updates_too(write_study, tmp_path, count_updates):
+    pytest.importorskip("peft", reason="adapters need the extra finetune-schedules[adapters]")
+    path = write_study(
+        "adapted",
+        """
+adapter: {rank: 4, dropout: 0.1, b_rate: 3}
+training: {duration: 20}
+evaluation: {every: 5, keep: best}
+checkpoints: {every: null}
+study:
+  keep_models: true
+  grid:
+    schedule: [{name: cosine, warmup: 10}, {name: linear, warmup: 10}]
+    training.seed: [0]
+""",
+    )
+    made = []
+    for folder, apart in (("shared", False), ("apart", True)):
+        study = load_study(path, [f"output={tmp_path / folder}"])
+        outcome_of_study = run_study(study, source=path, console=Console(file=io.StringIO()), apart=apart)
+        made.append({run.name: run for run in find_runs([outcome_of_study.directory])})
+        made.append(len(count_updates))
+    shared, updates, apart, both = made
+    assert (updates, both - updates) == (29, 40)  # the warmup of 10 updates, and the one at the peak, are made once
+    assert_equal_studies(shared, apart)
