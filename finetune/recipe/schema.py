@@ -193,7 +193,7 @@ class EvaluationSettings(Block):
     def _consistent(self) -> EvaluationSettings:
         if self.metrics is not None:
             if not self.metrics:
-                raise SettingError("metrics", f"names none; there are {', '.join(METRICS)}")
+                raise SettingError("metrics", "names none: give one, or leave metrics out for the task's own")
             if len(set(self.metrics)) < len(self.metrics):
                 raise SettingError("metrics", f"{', '.join(self.metrics)} names one twice")
             self._check_selecting(self.metrics)

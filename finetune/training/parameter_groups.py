@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from finetune.errors import SettingError
+from finetune.training.adapters import LORA_B
 
 if TYPE_CHECKING:
     from finetune.recipe.schema import ParameterGroup
@@ -48,6 +49,13 @@ def parameter_groups(
         split = _split(layer.name, f"{layer.name}.{NO_DECAY}", taken, weight_decay, decayed)
         groups += [{**each, "lr": layer.peak} for each in split]
     return groups + _split("decay", NO_DECAY, left, weight_decay, decayed)
+
+
+def base_of(group: str) -> str:
+    """Returns the name that a recipe has for a group of the optimizer, which may be a part of what the recipe names."""
+    for part in (f".{LORA_B}", f".{NO_DECAY}"):
+        group = group.removesuffix(part)
+    return group
 
 
 def _split(

@@ -21,7 +21,7 @@ from finetune.training.clock import TrainingClock
 from finetune.training.failures import is_out_of_memory
 from finetune.training.layer_preparation import groups_of_model
 from finetune.training.micro_batches import Count, MicroBatches
-from finetune.training.parameter_groups import parameter_groups
+from finetune.training.parameter_groups import base_of, parameter_groups
 from finetune.training.random_state import preserved_random_state, set_random_state
 from finetune.training.stopping import CalledOffError
 from finetune.training.weights import load_weights
@@ -115,7 +115,7 @@ class ScheduledTrainer(ScheduleMixin, Trainer):
             if self.adapter is not None and self.adapter.b_rate is not None:
                 groups = with_b_rate(groups, trained, ratio=self.adapter.b_rate, peak=optimizer.learning_rate)
             self.optimizer = optimizer.build(groups)
-            bases = {group["name"]: group["name"].partition(".")[0] for group in groups}
+            bases = {group["name"]: base_of(group["name"]) for group in groups}
             self._groups = {
                 name: self._recipe.schedule_of(base) for name, base in bases.items() if base in self._recipe.groups
             }

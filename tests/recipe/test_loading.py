@@ -136,7 +136,7 @@ def test_all_problems_are_reported_at_once_in_the_order_of_their_lines(problems)
         ("tracking: wandb", '5: tracking: "wandb" is not a list'),
         ("tracking: [wandb, mlflow, wandb]", "5: tracking: wandb, mlflow, wandb names one twice"),
         ("report_to: [wandb]", "5: report_to: unknown key; here it is tracking: [tensorboard], or trackio, mlflow, wandb"),
-        ("evaluation: {metrics: []}", "5: evaluation.metrics: names none; there are accuracy, f1_macro, matthews_correlation"),
+        ("evaluation: {metrics: []}", "5: evaluation.metrics: names none: give one, or leave metrics out for the task's own"),
         ("evaluation: {metrics: [accuracy, accuracy]}", "5: evaluation.metrics: accuracy, accuracy names one twice"),
         ("evaluation: {select: f1_macro}", '5: evaluation.select: "f1_macro" is not one of metrics, accuracy'),
         ("evaluation: {every: 0}", "5: evaluation.every: 0 is no interval: give 1 update or more, or null for none in between"),
