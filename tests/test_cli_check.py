@@ -11,7 +11,7 @@ from tokenizers import Tokenizer
 from finetune.cli import main
 from finetune.evaluation.record import read_history
 from finetune.recipe import load_recipe
-from finetune.tasks.text_classification import LabelledTexts
+from finetune.tasks.labelled_texts import LabelledTexts
 from finetune.tasks.token_lengths import read_tokenizer, token_lengths
 from finetune.training.layout import layout_of
 from finetune.training.material import Library

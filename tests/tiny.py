@@ -82,3 +82,48 @@ def write_recipe(folder, model):
     path = folder / "small.yaml"
     path.write_text(RECIPE.format(model=model.as_posix()), encoding="utf-8")
     return path
+
+
+TASK_RECIPE = """
+task: {task}
+model: {{path: "{model}"}}
+data: {{files: {{{files}}}}}
+schedule: {{name: cosine, warmup: "10%"}}
+optimizer: {{name: adamw, learning_rate: 5e-3}}
+training: {{duration: 4ep, batch_size: 16, precision: fp32, seed: 0}}
+evaluation: {{every: 2ep, batch_size: 32}}
+"""
+
+
+def write_task_recipe(folder, model, task, splits):
+    """Writes rows of `splits` and task.yaml, which trains `model` for `task` on them, into `folder`; returns its path.
+
+    The rows are jsonl files, but of a split that is a table of arrow, which is a parquet file.
+    """
+    from pyarrow import Table, parquet
+
+    files = []
+    for split, rows in splits.items():
+        if isinstance(rows, Table):
+            files.append(f"{split}: {split}.parquet")
+            parquet.write_table(rows, folder / f"{split}.parquet")
+        else:
+            files.append(f"{split}: {split}.jsonl")
+            lines = "".join(json.dumps(row) + "\n" for row in rows)
+            (folder / f"{split}.jsonl").write_text(lines, encoding="utf-8")
+    path = folder / "task.yaml"
+    text = TASK_RECIPE.format(task=task, model=model.as_posix(), files=", ".join(files))
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def rated(count, seed):
+    """Returns `count` sentences of 3 to 20 words, and as the rating of each the share of good less that of bad words."""
+    draw = random.Random(seed)
+    good, bad, neutral = GOOD.split(), BAD.split(), NEUTRAL.split()
+    rows = []
+    for _ in range(count):
+        words = [draw.choice(draw.choice((good, bad, neutral))) for _ in range(draw.randint(3, 20))]
+        balance = sum(word in good for word in words) - sum(word in bad for word in words)
+        rows.append({"sentence": " ".join(words), "rating": 4 * balance / len(words)})
+    return rows

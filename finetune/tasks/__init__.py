@@ -3,5 +3,6 @@
 from finetune.tasks.base import Task
 from finetune.tasks.registry import TASKS, as_task, register_task
 from finetune.tasks.text_classification import TextClassification
+from finetune.tasks.text_regression import TextRegression
 
-__all__ = ["TASKS", "Task", "TextClassification", "as_task", "register_task"]
+__all__ = ["TASKS", "Task", "TextClassification", "TextRegression", "as_task", "register_task"]

@@ -12,8 +12,9 @@ from finetune.data import CHUNK
 if TYPE_CHECKING:
     import numpy as np
 
-    from finetune.tasks.text_classification import LabelledTexts
+    from finetune.tasks.labelled_texts import LabelledTexts
 
+    Array = np.ndarray[Any, Any]
     Integers = np.ndarray[Any, np.dtype[np.int64]]
 
 
@@ -44,13 +45,13 @@ def find_cautions(splits: Mapping[str, LabelledTexts], classes: Sequence[str]) -
 
 @dataclass(frozen=True)
 class _Texts:
-    """The n texts of a split by their hashes, and their class numbers, shape (n,); the distinct ones, ascending, with
-    the class number of the first of each; how many are blank."""
+    """The n texts of a split by their hashes, and their labels, shape (n, …); the distinct ones, ascending, with the
+    label of the first of each; how many are blank."""
 
     hashes: Integers
-    labels: Integers
+    labels: Array
     distinct: Integers
-    first_labels: Integers
+    first_labels: Array
     blank: int
 
     @classmethod
@@ -75,7 +76,8 @@ class _Texts:
         places = np.searchsorted(other.distinct, self.hashes)
         places[places == len(other.distinct)] = 0
         shared = other.distinct[places] == self.hashes
-        return int(shared.sum()), int((shared & (other.first_labels[places] != self.labels)).sum())
+        differ = (other.first_labels[places] != self.labels).reshape(len(shared), -1).any(axis=1)
+        return int(shared.sum()), int((shared & differ).sum())
 
 
 def _same_but_for_case(classes: Sequence[str]) -> list[str]:

@@ -56,6 +56,30 @@ def texts_of(split: str, rows: Rows, column: str) -> Column:
     return rows.column(column)
 
 
+def numbers_of(split: str, rows: Rows, column: str) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """Returns a column of numbers as float64, shape (n,).
+
+    Raises DataError where one is missing or not finite, also as the float32 that models take, or they are none.
+    """
+    import numpy as np
+
+    _check_filled(split, rows, column)
+    kind, names = rows.kind(column), rows.class_names.get(column)
+    where = f'column "{column}" of the {split} split'
+    if names is not None:
+        raise DataError(f"{where} numbers the classes {listed(names)}; name a column of numbers that measure")
+    if not kind.startswith(("float", "int", "uint")):
+        raise DataError(f"{where} holds {kind}, not numbers; name the column of numbers, or write them as numbers")
+    values: np.ndarray[Any, np.dtype[np.float64]] = rows.table.column(column).to_numpy().astype(np.float64)
+    unfit = np.flatnonzero(~(np.abs(values) <= np.finfo(np.float32).max))
+    if len(unfit):
+        raise DataError(
+            f"{where} holds {values[unfit[0]]:g} in row {unfit[0] + 1:,} ({_rows(len(unfit))} of this kind in all); "
+            "labels are finite numbers, up to 3e38: correct or remove them"
+        )
+    return values
+
+
 @dataclass(frozen=True)
 class Labels:
     """The labels of a split: whole numbers, truth values or texts; those of a ClassLabel by their names."""

@@ -11,8 +11,12 @@ from pydantic import TypeAdapter
 from finetune.errors import SettingError, did_you_mean
 from finetune.tasks.base import Task
 from finetune.tasks.text_classification import TextClassification
+from finetune.tasks.text_regression import TextRegression
 
-TASKS: dict[str, type[Task]] = {"text_classification": TextClassification}
+TASKS: dict[str, type[Task]] = {
+    "text_classification": TextClassification,
+    "text_regression": TextRegression,
+}
 """The tasks by name; `register_task` adds to it."""
 
 Registered = TypeVar("Registered", bound=type[Task])

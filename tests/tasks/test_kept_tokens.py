@@ -10,8 +10,8 @@ from transformers import BertTokenizerFast
 
 from finetune.tasks import TextClassification
 from finetune.tasks.encoding import EncodedSplit
+from finetune.tasks.labelled_texts import LabelledTexts
 from finetune.tasks.pretrained import load_tokenizer
-from finetune.tasks.text_classification import LabelledTexts
 from finetune.training.cache import Cache
 
 TASK = TextClassification(max_length=16)
