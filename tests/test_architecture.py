@@ -36,7 +36,7 @@ ARROWS = {
     },
     "cli": {
         *("errors", "untrusted", "schedules", "figures", "report", "data", "tasks", "recipe", "training", "evaluation"),
-        *("study", "inference"),
+        *("study", "inference", "metrics"),
     },
     "run": {"cli"},
 }

@@ -65,7 +65,43 @@ def predict(
     )
 
 
+def evaluate(
+    run: Run,
+    files: Files,
+    metrics: Annotated[str | None, typer.Option(metavar="NAME,…", help="Other metrics than the run's own.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for other programs to read.")] = False,
+    piped_format: PipedFormat = "jsonl",
+    batch_size: BatchSize = None,
+    precision: Format = "fp32",
+    allow_plugins: AllowPlugins = False,
+    trust_remote_code: TrustRemoteCode = False,
+) -> None:
+    """Score a run's model on labelled files of later, and set that beside what it scored on its test split."""
+    from finetune.cli.loading import loading
+    from finetune.inference.finished import read_finished
+
+    finished = read_finished(run, allow_plugins=allow_plugins)
+    with loading():
+        from finetune.cli.evaluation import evaluate_files
+        from finetune.inference.predictor import load_predictor
+
+    evaluate_files(
+        finished,
+        files,
+        lambda: load_predictor(
+            finished,
+            batch_size=batch_size,
+            precision=cast("Precision", precision),
+            trust_remote_code=trust_remote_code,
+        ),
+        piped_format=piped_format,
+        metrics=metrics,
+        as_json=as_json,
+        trust_remote_code=trust_remote_code,
+    )
+
+
 def add_commands(app: typer.Typer) -> None:
     """Makes the commands part of `app`."""
-    for command in (predict,):
+    for command in (predict, evaluate):
         app.command()(command)
