@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from finetune.errors import FinetuneError
     from finetune.evaluation.comparison import compare
     from finetune.evaluation.record import RunRecord, read_record
+    from finetune.inference.predictor import load_run
     from finetune.recipe import Recipe, load_recipe
     from finetune.schedules import CooldownOnRequest, ScheduleMixin, make_schedule, make_scheduler, register_schedule
     from finetune.training import fine_tune
@@ -25,6 +26,7 @@ _HOMES = {
     "compare": "finetune.evaluation.comparison",
     "fine_tune": "finetune.training",
     "load_recipe": "finetune.recipe",
+    "load_run": "finetune.inference.predictor",
     "make_schedule": "finetune.schedules",
     "make_scheduler": "finetune.schedules",
     "read_record": "finetune.evaluation.record",
@@ -40,6 +42,7 @@ __all__ = [
     "compare",
     "fine_tune",
     "load_recipe",
+    "load_run",
     "make_schedule",
     "make_scheduler",
     "read_record",

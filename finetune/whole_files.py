@@ -12,7 +12,7 @@ from pathlib import Path
 def replacing(path: Path) -> Iterator[Path]:
     """Yields a path beside `path`; what is then written there is flushed to disk and renamed to `path`.
 
-    An error of the file system, which is raised as it comes, leaves the old file or none.
+    An error meanwhile, which is raised as it comes, leaves the old file or none.
     """
     aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -21,7 +21,7 @@ def replacing(path: Path) -> Iterator[Path]:
         with aside.open("rb") as file:
             os.fsync(file.fileno())
         aside.replace(path)
-    except OSError:
+    except BaseException:
         with suppress(OSError):
             aside.unlink(missing_ok=True)
         raise

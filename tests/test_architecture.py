@@ -31,7 +31,13 @@ ARROWS = {
         *("errors", "keys", "untrusted", "schedules", "optimizers", "metrics", "data", "tasks", "recipe", "evaluation")
     },
     "study": {"errors", "untrusted", "recipe", "evaluation", "training"},
-    "cli": {"errors", "untrusted", "schedules", "figures", "report", "recipe", "training", "evaluation", "study"},
+    "inference": {
+        *("errors", "untrusted", "whole_files", "metrics", "data", "tasks", "recipe", "evaluation", "training")
+    },
+    "cli": {
+        *("errors", "untrusted", "schedules", "figures", "report", "data", "tasks", "recipe", "training", "evaluation"),
+        *("study", "inference", "metrics"),
+    },
     "run": {"cli"},
 }
 

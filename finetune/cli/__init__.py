@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 import typer
 
+from finetune.cli.after_training import add_commands
+from finetune.cli.options import TrustRemoteCode
 from finetune.cli.schedules import AllowPlugins
 from finetune.cli.schedules import app as schedules_app
 from finetune.errors import FinetuneError, RunError, RunStopped, SettingError
@@ -27,10 +29,6 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.add_typer(schedules_app, name="schedules")
-
-TrustRemoteCode = Annotated[
-    bool, typer.Option("--trust-remote-code", help="Run the code that comes with the model; no recipe can ask for it.")
-]
 
 
 def _show_version(asked: bool) -> None:  # noqa: FBT001 - typer's callback
@@ -248,6 +246,9 @@ def lr_find(
     )
     show_search(search, console, output)
     leave_together()
+
+
+add_commands(app)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -86,11 +86,15 @@ class Rows:
         """Returns the rows at `positions`, in that order."""
         return Rows(self.table.take(positions), self.class_names)
 
+    def parts(self, size: int) -> Iterator[Rows]:
+        """Yields all rows, `size` after the other, where they are; the last part may be shorter."""
+        for start in range(0, len(self), size):
+            yield Rows(self.table.slice(start, size), self.class_names)
+
     def batches(self, columns: Sequence[str], *, size: int) -> Iterator[list[list[Any]]]:
         """Yields the values of each of `columns` in `size` rows after the other; the last batch may be shorter."""
-        for start in range(0, len(self), size):
-            part = self.table.slice(start, size)
-            yield [part.column(column).to_pylist() for column in columns]
+        for part in self.parts(size):
+            yield [part.values(column) for column in columns]
 
 
 def joined(parts: Sequence[Rows]) -> Rows:

@@ -20,25 +20,25 @@ def print_analyses(analyses: Analyses, console: Console) -> None:
     """Prints every analysis, and the schedules over all their contexts."""
     for number, analysis in enumerate(analyses.each):
         if number:
-            _say(console, [""])
+            say(console, [""])
         _print_analysis(analysis, console)
     across = table_across(analyses.across)
     if across:
-        _print_table(across, console)
+        print_table(across, console)
 
 
 def _print_analysis(analysis: Analysis, console: Console) -> None:
     comparison = analysis.comparison
-    _say(console, [f"{comparison.name}: {comparison.judged}", ""])
+    say(console, [f"{comparison.name}: {comparison.judged}", ""])
     points = Table.grid(padding=(0, 1))
     for sentence in [*analysis.conclusion, *analysis.cautions]:
         points.add_row("•", _text(sentence))
     console.print(points, highlight=False)
     for table in tables_of(analysis):
-        _print_table(table, console)
+        print_table(table, console)
 
 
-def _print_table(table: TextTable, console: Console) -> None:
+def print_table(table: TextTable, console: Console) -> None:
     """Prints `table` at its natural width: where the window is narrower, whole lines wrap, and no cell is cut short."""
     shown = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
     for number, column in enumerate(table.columns):
@@ -47,12 +47,13 @@ def _print_table(table: TextTable, console: Console) -> None:
     for row in table.rows:
         shown.add_row(*map(_text, row))
     shown.width = console.measure(shown, options=console.options.update(max_width=_UNLIMITED)).maximum
-    _say(console, ["", *([f"{table.title}:"] if table.title else [])])
+    say(console, ["", *([f"{table.title}:"] if table.title else [])])
     console.print(shown, crop=False)
-    _say(console, table.notes)
+    say(console, table.notes)
 
 
-def _say(console: Console, lines: Iterable[str]) -> None:
+def say(console: Console, lines: Iterable[str]) -> None:
+    """Prints lines, whatever stands in them."""
     for line in lines:
         console.print(_text(line), highlight=False)
 

@@ -53,13 +53,17 @@ def lay_out(*, batch_size: int, largest_micro_batch: int | None) -> Layout:
     return Layout(
         processes=processes,
         rank=int(os.environ.get("RANK", "0")),
-        device=_device(),
+        device=device_of_this_process(),
         accumulation=accumulation,
         micro_batch_size=-(-batch_size // (processes * accumulation)),
     )
 
 
-def _device() -> torch.device:
+def device_of_this_process() -> torch.device:
+    """Returns the GPU of this process, if there is one and ACCELERATE_USE_CPU doesn't forbid it; else the CPU.
+
+    Raises DeviceError where more processes were launched than there are GPUs.
+    """
     import torch
     from accelerate.utils import parse_flag_from_env
 

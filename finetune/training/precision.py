@@ -22,13 +22,14 @@ def bf16_gains(device: torch.device) -> bool:
     return False
 
 
-def resolve_precision(asked: Precision, device: torch.device) -> Format:
+def resolve_precision(asked: Precision, device: torch.device, *, setting: str = "training.precision") -> Format:
     """Returns the format to use: of "auto", bf16 where the hardware gains from it, else fp32.
 
-    Raises DeviceError for fp16 without a GPU: its gradients need a scaler that a CPU doesn't have.
+    Raises DeviceError, which names the `setting`, for fp16 without a GPU: its gradients need a scaler that a CPU
+    doesn't have.
     """
     if asked == "auto":
         return "bf16" if bf16_gains(device) else "fp32"
     if asked == "fp16" and device.type == "cpu":
-        raise DeviceError("training.precision: fp16 needs a GPU, and this machine trains on its CPU; use auto or bf16")
+        raise DeviceError(f"{setting}: fp16 needs a GPU, and this machine trains on its CPU; use auto or bf16")
     return asked

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import torch
 from transformers import Trainer
 
@@ -22,6 +21,7 @@ from finetune.training.failures import is_out_of_memory
 from finetune.training.layer_preparation import groups_of_model
 from finetune.training.micro_batches import Count, MicroBatches
 from finetune.training.parameter_groups import base_of, parameter_groups
+from finetune.training.prediction import in_first_order, kept_of_batch
 from finetune.training.random_state import preserved_random_state, set_random_state
 from finetune.training.stopping import CalledOffError
 from finetune.training.weights import load_weights
@@ -249,11 +249,9 @@ class ScheduledTrainer(ScheduleMixin, Trainer):
         self._batches_predicted += 1
         if self._is_called_off():
             raise CalledOffError
-        given: dict[str, Any] = dict(self._prepare_inputs(inputs))
-        labels = given.pop("labels")
+        prepared: dict[str, Any] = self._prepare_inputs(inputs)
         with torch.no_grad(), self.compute_loss_context_manager():
-            kept = self._recipe.task.kept_outputs(model(**given), labels)
-        return None, {name: tensor.detach() for name, tensor in kept.items()}, None
+            return None, kept_of_batch(self._recipe.task, model, prepared), None
 
     def _get_num_items_in_batch(self, batch_samples: list[dict[str, Any]], device: torch.device) -> Any:
         """Trainer's own, by which labels of −100 don't count; but one that is a float isn't a mark."""
@@ -284,8 +282,7 @@ class ScheduledTrainer(ScheduleMixin, Trainer):
                 f"out of memory on {self.args.device}, in an evaluation of {size} examples at a time: set "
                 f"evaluation.batch_size to {max(1, size // 2)}"
             ) from error
-        order = np.argsort(ordered.rows)
-        return {name: array[order] for name, array in found.items()}
+        return in_first_order(found, ordered)
 
 
 def _marks(labels: torch.Tensor) -> torch.Tensor:

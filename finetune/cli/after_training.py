@@ -1,0 +1,107 @@
+"""The commands that take a run that is over."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, cast
+
+import typer
+
+from finetune.cli.options import TrustRemoteCode
+from finetune.cli.schedules import AllowPlugins
+
+if TYPE_CHECKING:
+    from finetune.training.precision import Precision
+
+Run = Annotated[Path, typer.Argument(help="The directory of a run.")]
+Files = Annotated[
+    list[str], typer.Argument(metavar="FILE...", help="csv, tsv, json, jsonl or parquet; - is standard input.")
+]
+PipedFormat = Annotated[str, typer.Option("--format", metavar="jsonl|csv|…", help="What - is.")]
+BatchSize = Annotated[int | None, typer.Option(help="Examples at a time; by default the run's evaluation.batch_size.")]
+Format = Annotated[str, typer.Option(metavar="fp32|bf16|fp16|auto", help="In what format the model computes.")]
+
+
+def predict(
+    run: Run,
+    files: Files,
+    output: Annotated[
+        Path | None, typer.Option(help="A .csv, .jsonl or .parquet file; JSON lines on standard output, if not given.")
+    ] = None,
+    piped_format: PipedFormat = "jsonl",
+    only_predictions: Annotated[
+        bool, typer.Option("--only-predictions", help="Leave the data's own columns out.")
+    ] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the output, if it exists.")] = False,
+    batch_size: BatchSize = None,
+    precision: Format = "fp32",
+    allow_plugins: AllowPlugins = False,
+    trust_remote_code: TrustRemoteCode = False,
+) -> None:
+    """Have a run's model predict rows of files: a row of predictions for each, beside its own columns."""
+    from finetune.cli.loading import loading
+    from finetune.inference.finished import read_finished
+    from finetune.inference.tables import check_output
+
+    if output is not None:
+        check_output(output, overwrite=overwrite)
+    finished = read_finished(run, allow_plugins=allow_plugins)
+    with loading():
+        from finetune.cli.prediction import predict as predict_files
+        from finetune.inference.predictor import load_predictor
+
+    predict_files(
+        finished,
+        files,
+        lambda: load_predictor(
+            finished,
+            batch_size=batch_size,
+            precision=cast("Precision", precision),
+            trust_remote_code=trust_remote_code,
+        ),
+        piped_format=piped_format,
+        output=output,
+        keep_columns=not only_predictions,
+    )
+
+
+def evaluate(
+    run: Run,
+    files: Files,
+    metrics: Annotated[str | None, typer.Option(metavar="NAME,…", help="Other metrics than the run's own.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for other programs to read.")] = False,
+    piped_format: PipedFormat = "jsonl",
+    batch_size: BatchSize = None,
+    precision: Format = "fp32",
+    allow_plugins: AllowPlugins = False,
+    trust_remote_code: TrustRemoteCode = False,
+) -> None:
+    """Score a run's model on labelled files of later, and set that beside what it scored on its test split."""
+    from finetune.cli.loading import loading
+    from finetune.inference.finished import read_finished
+
+    finished = read_finished(run, allow_plugins=allow_plugins)
+    with loading():
+        from finetune.cli.evaluation import evaluate_files
+        from finetune.inference.predictor import load_predictor
+
+    evaluate_files(
+        finished,
+        files,
+        lambda: load_predictor(
+            finished,
+            batch_size=batch_size,
+            precision=cast("Precision", precision),
+            trust_remote_code=trust_remote_code,
+        ),
+        piped_format=piped_format,
+        metrics=metrics,
+        as_json=as_json,
+        trust_remote_code=trust_remote_code,
+    )
+
+
+def add_commands(app: typer.Typer) -> None:
+    """Makes the commands part of `app`."""
+    for command in (predict, evaluate):
+        app.command()(command)

@@ -1,0 +1,59 @@
+"""`finetune predict`: what a run's model says of rows that have no labels yet."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from rich.console import Console
+from rich.text import Text
+
+from finetune.inference.finished import FinishedRun
+from finetune.inference.given import given_rows
+from finetune.inference.predictor import Predictor
+from finetune.inference.tables import JsonLines, TableWriter, beside, check_kept, table_file
+from finetune.untrusted import visible
+
+PART_ROWS = 10_000
+"""How many rows are predicted at a time, which bounds the memory that a file of any length takes."""
+
+
+def predict(
+    run: FinishedRun,
+    files: Sequence[str],
+    load: Callable[[], Predictor],
+    *,
+    piped_format: str,
+    output: Path | None,
+    keep_columns: bool,
+    part_rows: int = PART_ROWS,
+) -> None:
+    """Writes a row of predictions for each row of `files` to `output`, or as JSON lines to standard output.
+
+    All that `files` must have is checked before `load` is called for the model.
+    """
+    with given_rows(files, piped_format=piped_format) as rows:
+        run.task.read_for(rows, run.classes, labelled=False)
+        kept = rows.columns if keep_columns else []
+        check_kept(rows.table.select(kept), output)
+        predictor = load()
+        with _writer(output) as writer:
+            for part in rows.parts(part_rows):
+                writer.write(beside(part.table.select(kept), predictor.predict(part)))
+        if output is not None:
+            _tell(f"{output}: {len(rows):,} rows")
+
+
+def _tell(line: str) -> None:
+    Console(stderr=True, soft_wrap=True).print(Text(visible(line)))
+
+
+@contextmanager
+def _writer(output: Path | None) -> Iterator[TableWriter]:
+    if output is None:
+        yield JsonLines(sys.stdout, ascii_only=sys.stdout.isatty())
+    else:
+        with table_file(output) as writer:
+            yield writer
