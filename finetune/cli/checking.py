@@ -14,6 +14,7 @@ from rich.text import Text
 from finetune.evaluation.comparison import brief
 from finetune.figures import Curve, print_curves
 from finetune.recipe import PEAK, SEED, Rung, is_study, load_recipe, load_study
+from finetune.recipe.regularisation import in_words as regularisation_in_words
 from finetune.training.layers import LAYERS
 from finetune.training.layers import in_words as layers_in_words
 from finetune.training.material import describe_source
@@ -143,6 +144,7 @@ def _of_training(outlook: Outlook) -> Iterator[tuple[str, str]]:
         peak = group.learning_rate or optimizer.learning_rate
         yield f"group {name}", f"{group.parameters}: {in_words(recipe.schedule_of(name))}, peak rate {peak:g}"
     yield from layers_in_words(recipe, horizon.run if horizon else None, blocks=outlook.blocks)
+    yield from regularisation_in_words(recipe)
     micro = training.micro_batch_size
     yield "batches", f"{training.batch_size} examples an update{f', at most {micro} at a time' if micro else ''}"
     if horizon is None:

@@ -350,6 +350,14 @@ def _cautions(rows: Sequence[Row], split: str, direction: Direction) -> Iterable
     if continued:
         yield f"{', '.join(continued)}: gone on from a run under other settings, and so not the schedule alone."
     for row in rows:
+        early = [f"{record.stopped_early.step:,}" for record in row.records if record.stopped_early]
+        if early:
+            planned = ", ".join(sorted({f"{r.stopped_early.planned:,}" for r in row.records if r.stopped_early}))
+            yield (
+                f"{row.name}: {len(early)} of its {len(row.runs)} runs stopped early, after update {', '.join(early)} "
+                f"of {planned}: its schedule was cut short, and isn't seen here in whole."
+            )
+    for row in rows:
         lost = [record.non_finite for record in row.records if record.results]
         if any(each.losses or each.gradients for each in lost):
             yield (

@@ -178,10 +178,36 @@ class Continued(_Part):
     changed: dict[str, tuple[Any, Any]]
 
 
+Weights = Literal["plain", "ema", "average"]
+"""Those that updates make, their exponential average, or the mean of them at the last evaluations."""
+
+
+class Beside(_Part):
+    """Weights of a run that weren't kept, as they were at its end, on each split; `best`, `last`: as in `Results`."""
+
+    splits: dict[str, SplitResult]
+    best: Evaluated
+    last: Evaluated
+
+
+class StoppedEarly(_Part):
+    """A run that ended after `step` of `planned` updates, as no evaluation after `best_step` was better."""
+
+    step: Count
+    planned: Count
+    best_step: Count | None
+
+    def __str__(self) -> str:
+        best = "" if self.best_step is None else f", none better than that of update {self.best_step}"
+        return f"after update {self.step} of {self.planned}{best}"
+
+
 class Results(_Part):
     """`splits`: the kept model on each split; `best`: the evaluation ranked first by `select`; `last`: the last.
 
-    `greater_is_better`: whether more of `select` is better, as of an accuracy, or less, as of an error.
+    `greater_is_better`: whether more of `select` is better, as of an accuracy, or less, as of an error. `weights`:
+    which of the run's weights all of this is of, where averages of them were evaluated too; of the average of the last
+    evaluations, which is there at the end alone, `best` and `last` are the same. `beside`: what became of the others.
     """
 
     select: str
@@ -191,12 +217,15 @@ class Results(_Part):
     splits: dict[str, SplitResult]
     best: Evaluated
     last: Evaluated
+    weights: Weights = "plain"
+    beside: dict[Weights, Beside] | None = None
 
     @model_serializer(mode="wrap")
-    def _without_the_usual_direction(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leaves the direction out where more is better, so that versions before it read such records too."""
+    def _without_what_is_usual(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leaves out that more is better and that nothing was averaged: versions before these read such records too."""
         plain: dict[str, Any] = serialize(self)
-        return {key: value for key, value in plain.items() if key != "greater_is_better" or not value}
+        usual = {"greater_is_better": True, "weights": "plain", "beside": None}
+        return {key: value for key, value in plain.items() if key not in usual or value != usual[key]}
 
 
 class RungPart(_Part):
@@ -257,6 +286,13 @@ class RunRecord(_Part):
     study: StudyPart | None = None
     non_finite: NonFinite = NonFinite(losses=0, gradients=0, skipped=0)
     continued: Continued | None = None
+    stopped_early: StoppedEarly | None = None
+
+    @model_serializer(mode="wrap")
+    def _without_what_is_left_out(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leaves `stopped_early` out of a run that wasn't, so that versions before it read such records too."""
+        plain: dict[str, Any] = serialize(self)
+        return {key: value for key, value in plain.items() if key != "stopped_early" or value is not None}
 
     @property
     def has_scores(self) -> bool:

@@ -14,6 +14,7 @@ from finetune.recipe.layers import LayerSettings, Unfreezing
 from finetune.recipe.legacy import OUR_NAMES
 from finetune.recipe.merging import NAMED, settings_of
 from finetune.recipe.nodes import Node, Place, Problem
+from finetune.recipe.regularisation import Averaging, EarlyStopping, Ema, Regularisation
 from finetune.recipe.schema import (
     CheckpointSettings,
     EvaluationSettings,
@@ -32,7 +33,11 @@ _BLOCKS: dict[str, type[BaseModel]] = {
     "model": ModelSource,
     "adapter": Adapter,
     "training": TrainingSettings,
+    "regularisation": Regularisation,
+    "averaging": Averaging,
+    "averaging.ema": Ema,
     "evaluation": EvaluationSettings,
+    "evaluation.early_stopping": EarlyStopping,
     "checkpoints": CheckpointSettings,
     "layers": LayerSettings,
     "layers.unfreeze": Unfreezing,

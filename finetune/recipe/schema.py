@@ -30,6 +30,7 @@ from finetune.recipe.blocks import STRICT, Interval, PositiveInt, check_pattern
 from finetune.recipe.layers import LayerSettings
 from finetune.recipe.names import Configuration, FolderName, LocalPath, LocalPathText, Repository, Revision
 from finetune.recipe.nodes import read_scalar
+from finetune.recipe.regularisation import Averaging, EarlyStopping, Regularisation
 from finetune.schedules import DurationLike, Schedule, as_schedule, make_schedule, parse_duration, schedule_for
 from finetune.tasks import Task, TextClassification, as_task
 
@@ -180,7 +181,8 @@ def _check_known(metric: str) -> str:
 class EvaluationSettings(Block):
     """`every`: a duration, null for at the end alone; `select`: the one of `metrics` that ranks models.
 
-    In a recipe, metrics that aren't given are those of its task, and the first of them selects.
+    `early_stopping`: ends the run where evaluations get no better: `EarlyStopping`. In a recipe, metrics that aren't
+    given are those of its task, and the first of them selects.
     """
 
     every: Interval | None = "1ep"
@@ -188,9 +190,12 @@ class EvaluationSettings(Block):
     select: str | None = None
     keep: Literal["best", "last"] = "best"
     batch_size: PositiveInt = 64
+    early_stopping: EarlyStopping | None = None
 
     @model_validator(mode="after")
     def _consistent(self) -> EvaluationSettings:
+        if self.early_stopping is not None and self.every is None:
+            raise SettingError("early_stopping", "counts evaluations, and every: null makes none before the end")
         if self.metrics is not None:
             if not self.metrics:
                 raise SettingError("metrics", "names none: give one, or leave metrics out for the task's own")
@@ -255,6 +260,8 @@ class Recipe(Block):
     adapter: Adapter | None = None
     groups: dict[Annotated[str, Field(pattern=r"^\w+$")], ParameterGroup] = {}
     layers: LayerSettings | None = None
+    regularisation: Regularisation | None = None
+    averaging: Averaging | None = None
     training: TrainingSettings = TrainingSettings()
     evaluation: EvaluationSettings = EvaluationSettings()
     checkpoints: CheckpointSettings = CheckpointSettings()
@@ -287,6 +294,24 @@ class Recipe(Block):
     def _one_says_what_is_trained(self) -> Recipe:
         if self.adapter is not None and self.layers is not None:
             raise SettingError("layers", "doesn't go with adapter, which says what is trained: leave out one of them")
+        return self
+
+    @field_validator("regularisation")
+    @classmethod
+    def _regularisation_or_none(cls, regularisation: Regularisation | None) -> Regularisation | None:
+        return None if regularisation == Regularisation() else regularisation
+
+    @model_validator(mode="after")
+    def _regularisation_of_the_task(self) -> Recipe:
+        if self.regularisation is not None:
+            with settings_within("regularisation"):
+                self.regularisation.check_task(self.task)
+        if self.evaluation.early_stopping is not None and self.training.on_non_finite == "continue":
+            raise SettingError(
+                "evaluation.early_stopping",
+                "can't be had with training.on_non_finite: continue, by which the last planned update tells whether "
+                "a run diverged; leave out one of them",
+            )
         return self
 
     @model_validator(mode="after")

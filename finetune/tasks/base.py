@@ -81,7 +81,8 @@ class Task:
     `form`: of the answers that metrics are computed from; `metrics`: those of a recipe that names none, the first of
     which selects models; `max_length`: the tokens that are kept of an example, None where there are none to count;
     `one_to_one`: whether each example read is one that is trained on, so that their number is known without a
-    tokenizer.
+    tokenizer; `loss_over_classes`: whether the training loss is the cross-entropy of `class_logits`, so that labels can
+    be smoothed; `has_named_classes`: whether the classes are those of `read`, each label the number of one.
     """
 
     __pydantic_config__: ClassVar[Any] = {"extra": "forbid", "strict": True}
@@ -89,6 +90,8 @@ class Task:
     form: ClassVar[Form]
     metrics: ClassVar[tuple[str, ...]]
     one_to_one: ClassVar[bool] = True
+    loss_over_classes: ClassVar[bool] = False
+    has_named_classes: ClassVar[bool] = False
 
     name: str
 
@@ -168,6 +171,17 @@ class Task:
         models' own losses can't be relied on: BERT's, among others, takes that number and passes it over, so that the
         gradient grows with the micro-batches and the processes.
         """
+        raise NotImplementedError
+
+    def class_logits(self, outputs: Any, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Returns logits of shape (n, classes), and n class numbers or −100, where the loss is one over classes.
+
+        `training_loss` is the sum of the cross-entropies of those that count, over their number in the whole batch.
+        """
+        raise NotImplementedError
+
+    def label_counts(self, split: Any, classes: Sequence[str]) -> Array:
+        """Returns how many labels of `split` are of each of `classes`, where they are named."""
         raise NotImplementedError
 
     def judge(self, outputs: Outputs, split: Any, classes: Sequence[str]) -> Judgement:

@@ -21,6 +21,8 @@ class Classification(Task):
 
     form: ClassVar[Form] = "classes"
     metrics: ClassVar[tuple[str, ...]] = ("accuracy",)
+    loss_over_classes: ClassVar[bool] = True
+    has_named_classes: ClassVar[bool] = True
 
     def training_loss(
         self, outputs: Any, labels: torch.Tensor, num_items_in_batch: torch.Tensor | int | None = None
@@ -30,6 +32,16 @@ class Classification(Task):
 
         total = torch.nn.functional.cross_entropy(outputs.logits.float(), labels, reduction="sum")
         return total / (len(labels) if num_items_in_batch is None else num_items_in_batch)
+
+    def class_logits(self, outputs: Any, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Returns the model's logits, and the labels as they are."""
+        return outputs.logits, labels
+
+    def label_counts(self, split: Any, classes: Sequence[str]) -> Array:
+        """Returns how many examples of `split` are of each class."""
+        import numpy as np
+
+        return np.bincount(split.labels, minlength=len(classes))
 
     def judge(self, outputs: Outputs, split: Any, classes: Sequence[str]) -> Judgement:
         """Returns the mean cross-entropy, in nats, and the class of the largest logit of each example."""

@@ -28,13 +28,15 @@ from finetune.tasks.trust import refuse_code
 class Pretrained:
     """Where a pretrained model is: a folder, or a repository on the Hub and its revision.
 
-    `trust_remote_code`: whether code that comes with it may run.
+    `trust_remote_code`: whether code that comes with it may run; `dropout`: the probability of every dropout, where it
+    isn't to be the model's own.
     """
 
     location: str
     revision: str | None = None
     local: bool = False
     trust_remote_code: bool = False
+    dropout: float | None = None
 
     def check(self) -> None:
         """Raises ModelError where a local folder lacks what a model needs, or reaches out of itself.
@@ -187,6 +189,23 @@ def load_classifier(
     )
 
 
+def _with_dropout(config: PreTrainedConfig, source: Pretrained) -> dict[str, float]:
+    """Returns every probability of dropout in `config`, at what `source` says; raises ModelError where it has none.
+
+    Names differ by architecture: hidden_dropout_prob, attention_dropout, resid_pdrop, seq_classif_dropout, … One that
+    is None follows another of them. Whole layers or paths that are left out (layerdrop, drop_path_rate) are no dropout.
+    """
+    named = {name for name in config.to_dict() if "dropout" in name or name.endswith("pdrop")}
+    found = {name for name in named if type(getattr(config, name)) in (int, float)}
+    if not found:
+        raise ModelError(
+            f"{source.location}: regularisation.dropout is {source.dropout:g}, and the config of {config.model_type} "
+            "has no dropout to set: leave it out"
+        )
+    assert source.dropout is not None  # noqa: S101 - the caller's condition
+    return dict.fromkeys(sorted(found), source.dropout)
+
+
 def load_model(auto_class: Any, source: Pretrained, *, seed: int, **config: Any) -> LoadedModel:
     """Returns the pretrained model under a head initialised from `seed`; sets the global seeds to it.
 
@@ -197,6 +216,8 @@ def load_model(auto_class: Any, source: Pretrained, *, seed: int, **config: Any)
 
     set_seed(seed)
     with source.reading("model") as keywords:
+        if source.dropout is not None:
+            config |= _with_dropout(AutoConfig.from_pretrained(source.location, **keywords), source)
         model, report = auto_class.from_pretrained(
             source.location,
             **keywords,

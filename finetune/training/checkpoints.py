@@ -1,7 +1,7 @@
 """The checkpoints of a run, and the models it may still keep: written whole, verified, and no more of them than needed.
 
 RUN/checkpoints/identity.json       what they are made from: data, weights at the start, plugins
-RUN/checkpoints/checkpoint-STEP/    weights, and the state of optimizer, schedule, scaler and random generators
+RUN/checkpoints/checkpoint-STEP/    weights, and the state of optimizer, schedule, scaler, averages, random generators
 RUN/checkpoints/model-STEP/         a model that ranked first when it was evaluated
 """
 
@@ -141,6 +141,7 @@ def write_checkpoint(
             "scaler": None if scaler is None else scaler.state_dict(),
             "random": generators,
             "pieces": trainer.micro_batches.pieces,
+            "averages": trainer.averages.state(),
         }
         write_state(aside, STATE, state)
         trainer.state.save_to_json(str(aside / TRAINER_STATE_NAME))
@@ -150,7 +151,7 @@ def write_checkpoint(
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """Returns the state of optimizer, scheduler, scaler and each process's random generators; RecordError if unfit."""
+    """Returns the state of all that `write_checkpoint` writes but the weights; raises RecordError if unfit."""
     from finetune.training.plain_state import read_state
 
     try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
@@ -33,15 +33,16 @@ class History(TrainerCallback):
 
     A row of an update has step (updates made, this one included), epoch, rates (of each group, as applied), loss (mean
     over the batch), gradient_norm (before clipping), seconds (of training so far) and, where it was left out, skipped.
-    A row of an evaluation has step, epoch, seconds and evaluation (metric ▶ value). A number that isn't finite is null.
+    A row of an evaluation has step, epoch, seconds and evaluation (metric ▶ value), and, where averages of the weights
+    are evaluated too, beside (whose they are ▶ likewise). A number that isn't finite is null.
 
     Losses stay on the device until `READ_EVERY` updates are waiting, so that training isn't held up; a loss that isn't
     finite is therefore noticed up to that many updates later. What then happens is `on_non_finite`: "stop" ends the
     run, `diverged_at_step`; "skip" does once `MOST_SKIPPED` updates in a row were left out; "continue" does if the last
-    loss of the run isn't finite. `take_update` gives the update just made,
-    `mean_over_processes` reduces values over all processes, `show` is called with the last row of each reading, `track`
-    with all rows, while the clock stands. `reason_to_stop` says why this process is to stop, if it is: the run then
-    saves and stops after an update that all processes agree on, `stopped_at_step`, by what they reduce anyway.
+    loss of the run isn't finite. `take_update` gives the update just made, `mean_over_processes` reduces values over
+    all processes, `show` is called with the last row of each reading, `track` with all rows, while the clock stands;
+    `beside` gives the other metrics of an evaluation. `reason_to_stop` says why this process is to stop, if it is: the
+    run then saves and stops after an update that all processes agree on, `stopped_at_step`, by what they reduce anyway.
     """
 
     def __init__(
@@ -53,6 +54,7 @@ class History(TrainerCallback):
         mean_over_processes: Callable[[torch.Tensor], torch.Tensor],
         show: Callable[[Row], None],
         track: Callable[[list[Row]], None] = lambda _: None,
+        beside: Callable[[], Mapping[str, Mapping[str, float]]] = dict,
         reason_to_stop: Callable[[], str | None] = lambda: None,
         alone: bool = True,
         on_non_finite: Policy = "stop",
@@ -66,6 +68,7 @@ class History(TrainerCallback):
         self._mean_over_processes = mean_over_processes
         self._show = show
         self._track = track
+        self._beside = beside
         self._reason_to_stop = reason_to_stop
         self._alone = alone
         self._on_non_finite = on_non_finite
@@ -144,8 +147,11 @@ class History(TrainerCallback):
             "step": state.global_step,
             "epoch": round(state.epoch or 0.0, 6),
             "seconds": round(self._clock.seconds, 4),
-            "evaluation": {name: _finite(value) for name, value in kwargs["metrics"].items()},
+            "evaluation": _all_finite(kwargs["metrics"]),
         }
+        beside = self._beside()
+        if beside:
+            row["beside"] = {name: _all_finite(values) for name, values in beside.items()}
         self._append([row])
         self._show(row)
 
@@ -210,6 +216,10 @@ def _is_skipped(row: Row) -> bool:
 def _is_lost(row: Row) -> bool:
     """Whether an update was made with a loss or a gradient that isn't finite."""
     return row["loss"] is None or (row["gradient_norm"] is None and not _is_skipped(row))
+
+
+def _all_finite(values: Mapping[str, float]) -> dict[str, float | None]:
+    return {name: _finite(value) for name, value in values.items()}
 
 
 def _finite(value: float) -> float | None:

@@ -93,12 +93,11 @@ class Library:
         from finetune.tasks.pretrained import Weights
 
         material, seed = self.material(recipe), recipe.training.seed
-        key = repr((recipe.model_dump_json(include={"task", "model"}), material.classes))
+        source = self._source(recipe)
+        key = repr((recipe.model_dump_json(include={"task", "model"}), material.classes, source.dropout))
         if key in self._weights:
             return self._weights[key].load(seed=seed)
-        loaded = recipe.task.load_model(
-            self._source(recipe), classes=material.classes, processor=material.processor, seed=seed
-        )
+        loaded = recipe.task.load_model(source, classes=material.classes, processor=material.processor, seed=seed)
         if self._keep_weights:
             self._weights[key] = Weights.of(loaded)
         return loaded
@@ -113,6 +112,7 @@ class Library:
             revision=model.revision,
             local=model.path is not None,
             trust_remote_code=self.trust_remote_code,
+            dropout=recipe.regularisation.dropout if recipe.regularisation else None,
         )
         source.check()
         return source

@@ -16,15 +16,19 @@ from finetune.evaluation.record import (
     PREDICTIONS,
     RECIPE,
     RECORD,
+    Beside,
     Results,
     RunRecord,
     SplitResult,
+    StoppedEarly,
     StudyPart,
+    Weights,
     write_atomically,
     write_record,
 )
 from finetune.schedules import CooldownOnRequest
 from finetune.training.arguments import training_arguments
+from finetune.training.averaging import Averages
 from finetune.training.cadence import Cadence
 from finetune.training.checkpoints import (
     CHECKPOINTS,
@@ -37,17 +41,19 @@ from finetune.training.checkpoints import (
 )
 from finetune.training.clock import TrainingClock
 from finetune.training.cooldown import REQUEST
+from finetune.training.early_stopping import early_stopping
 from finetune.training.environment import effective_precision
 from finetune.training.execution import prepare_execution
 from finetune.training.failures import failure_of
 from finetune.training.heap import keep_freed_memory
 from finetune.training.history import History, Row
 from finetune.training.layer_preparation import GradualUnfreezing
+from finetune.training.losses import training_loss
 from finetune.training.plan import Plan, show_plan
 from finetune.training.progress import RunProgress, say, show_results
 from finetune.training.recording import Finished, build_record, write_predictions
 from finetune.training.resuming import Start, identity_of
-from finetune.training.selection import Selection, score
+from finetune.training.selection import Evaluation, Selection, score
 from finetune.training.stopping import CalledOffError, StopRequest
 from finetune.training.tracking import TENSORBOARD, Tracking, label_run
 from finetune.training.trainer import ScheduledTrainer
@@ -56,7 +62,7 @@ from finetune.training.weights import load_weights, publish_merged, publish_mode
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from finetune.tasks.base import Outputs
+    from finetune.tasks.base import Judgement, Outputs
 
 
 class OneRun:
@@ -85,14 +91,18 @@ class OneRun:
         self.console = console
         self.clock = TrainingClock()
         self.progress = RunProgress(console)
+        self.averages = Averages(recipe.averaging, is_skipped=lambda: self.trainer.is_skipped)
+        # An average of the last evaluations isn't there before them, to be the best of any.
+        self.keep = "last" if self.averages.kept == "average" else recipe.evaluation.keep
         self.selection = Selection(
             plan.material.splits["validation"],
             task=recipe.task,
             classes=plan.material.classes,
             metrics=plan.metrics,
             select=recipe.evaluation.selecting,
-            keep=recipe.evaluation.keep,
+            keep=self.keep,
             save=self._keep_model,
+            averages=self.averages,
         )
         self.stop = stop
 
@@ -105,11 +115,12 @@ class OneRun:
             recipe=recipe,
             batches=plan.batches,
             lengths=plan.horizon.run,
-            compute_loss_func=recipe.task.training_loss,
+            compute_loss_func=training_loss(recipe, classes=plan.material.classes, train=plan.train),
             validate=self.selection.validate,
             greater_is_better=self.selection.metric.greater_is_better,
             checkpoint=self._write_checkpoint,
             clock=self.clock,
+            averages=self.averages,
             wants_to_stop=lambda: self.stop.reason is not None,
             on_change=start.on_change,
             say=tell,
@@ -131,6 +142,7 @@ class OneRun:
             mean_over_processes=self.trainer.mean_over_processes,
             show=self.progress.show,
             track=self.tracking.write,
+            beside=lambda: self.selection.beside,
             reason_to_stop=lambda: self.stop.reason,
             alone=plan.layout.processes == 1,
             on_non_finite=recipe.training.on_non_finite,
@@ -140,6 +152,10 @@ class OneRun:
             self.trainer.add_callback(CooldownOnRequest(self.trainer, plan.run / REQUEST, say=tell))
         if recipe.layers is not None and recipe.layers.unfreeze is not None:
             self.trainer.add_callback(GradualUnfreezing())
+        self.early_stopping = early_stopping(recipe, self.selection.metric)
+        for callback in (self.averages, self.early_stopping):
+            if callback is not None:
+                self.trainer.add_callback(callback)
         self.trainer.add_callback(self.progress)
         self.trainer.add_callback(
             Cadence(
@@ -157,7 +173,7 @@ class OneRun:
         self._remove_old()
 
     def _write_checkpoint(self, trainer: ScheduledTrainer) -> None:
-        best = self.selection.best if self.plan.recipe.evaluation.keep == "best" else None
+        best = self.selection.best if self.keep == "best" else None
         kept_step = best.step if best else None
         write_checkpoint(trainer, self.plan.run, kept_step=kept_step, continued=self.start.continued)
         self.saved_at = trainer.state.global_step
@@ -195,6 +211,7 @@ class OneRun:
                 resumed_at=start.step,
                 study=self.study,
                 continued=start.continued,
+                stopped_early=self._stopped_early(),
             ),
             results,
         )
@@ -206,14 +223,14 @@ class OneRun:
         return record
 
     def run_trunk(self, until: int) -> Checkpoint | None:
-        """Trains up to update `until`, and returns the checkpoint after it; None where it diverges before."""
+        """Trains up to update `until`, and returns the checkpoint after it; None where it diverges or stops early."""
         self.trainer.accelerator.wait_for_everyone()
         if self.plan.layout.is_main:
             _clear(self.plan, self.start.checkpoint)
         with self.stop.listening():
             self._train(self.start.checkpoint)
         self.trainer.accelerator.wait_for_everyone()
-        if self.history.diverged_at_step is not None:
+        if self.history.diverged_at_step is not None or self._stopped_early() is not None:
             return None
         made = checkpoint_of(self.plan.run, until)
         assert isinstance(made, Checkpoint), made  # noqa: S101 - it was written just now
@@ -224,6 +241,8 @@ class OneRun:
         rows: list[Row] = checkpoint.rows if checkpoint else []
         self.selection.resume(rows)
         self.history.resume(rows)
+        if self.early_stopping is not None:
+            self.early_stopping.resume(rows)
         # Dropout must differ between processes, and be the same however many runs this process made before.
         set_seed(int(np.random.SeedSequence([plan.recipe.training.seed, plan.layout.rank]).generate_state(1)[0]))
         self.clock.start(seconds=rows[-1]["seconds"] if rows else 0.0)
@@ -250,40 +269,76 @@ class OneRun:
             self._write_checkpoint(self.trainer)
             raise self._stopped() from None
 
+    def _stopped_early(self) -> StoppedEarly | None:
+        stopping, step = self.early_stopping, self.trainer.state.global_step
+        if stopping is None or stopping.stopped_at_step is None:
+            return None
+        return StoppedEarly(step=step, planned=self.trainer.state.max_steps, best_step=stopping.best_step)
+
     def _conclude(self) -> Results:
         """Keeps the best or the last model and evaluates it on every split but the one it was trained on."""
-        plan, last = self.plan, self.selection.last
-        assert last is not None  # noqa: S101 - the cadence evaluates after the last update
-        best = self.selection.best or last
-        keep = plan.recipe.evaluation.keep
-        kept = best if keep == "best" else last
+        plan, weights = self.plan, self.averages.kept
+        # The weights that aren't kept come first, while the model still has those of the last update.
+        beside = {name: self._beside(name) for name in self.averages.evaluated_last if name != weights}
+        best, last = self._ranked(weights)
+        kept = best if self.keep == "best" else last
         folder = kept_model(plan.run, kept.step)
-        if keep == "last" or self.selection.best is None:
-            save_model(self.trainer, folder)
-        elif kept.step != last.step:
-            load_weights(self.trainer, folder)
-        splits = {"validation": self._evaluate("validation", kept.outputs)}
-        if "test" in plan.material.splits:
-            splits["test"] = self._evaluate("test", None)
-        if plan.recipe.adapter is not None and plan.recipe.adapter.merge:
-            publish_merged(self.trainer, plan.run / MODEL)
-        elif plan.layout.is_main:
+        with self.averages.using(weights):
+            if self.keep == "last" or self.selection.best is None:
+                save_model(self.trainer, folder)
+            elif kept.step != last.step:
+                load_weights(self.trainer, folder)
+            splits = {"validation": self._evaluate("validation", kept.outputs)}
+            if "test" in plan.material.splits:
+                splits["test"] = self._evaluate("test", None)
+            if plan.recipe.adapter is not None and plan.recipe.adapter.merge:
+                publish_merged(self.trainer, plan.run / MODEL)
+        if (plan.recipe.adapter is None or not plan.recipe.adapter.merge) and plan.layout.is_main:
             publish_model(folder, plan.run / MODEL)
         return Results(
             select=plan.recipe.evaluation.selecting,
             greater_is_better=self.selection.metric.greater_is_better,
-            kept=keep,
+            kept=self.keep,
             kept_step=kept.step,
             splits=splits,
             best=best.recorded(),
             last=last.recorded(),
+            weights=weights,
+            beside=beside or None,
         )
 
+    def _ranked(self, weights: Weights) -> tuple[Evaluation, Evaluation]:
+        """Returns the best and the last evaluation of some of the run's weights."""
+        if weights == "average":
+            at_end = self.selection.evaluate(self.trainer, weights)
+            return at_end, at_end
+        ranking = self.selection.rankings[weights]
+        assert ranking.last is not None  # noqa: S101 - the cadence evaluates after the last update
+        return ranking.best or ranking.last, ranking.last
+
+    def _beside(self, weights: Weights) -> Beside:
+        """Returns what comes of weights that aren't kept, as they are at the end."""
+        best, last = self._ranked(weights)
+        with self.averages.using(weights):
+            splits = {"validation": self._score("validation", last.outputs)}
+            if "test" in self.plan.material.splits:
+                splits["test"] = self._score("test", None)
+        return Beside(splits=splits, best=best.recorded(), last=last.recorded())
+
+    def _score(self, name: str, outputs: Outputs | None) -> SplitResult:
+        return score(self._judged(name, self._outputs(name, outputs)), self.plan.metrics)
+
+    def _outputs(self, name: str, outputs: Outputs | None) -> Outputs:
+        return self.trainer.predict_split(self.plan.material.splits[name]) if outputs is None else outputs
+
+    def _judged(self, name: str, outputs: Outputs) -> Judgement:
+        return self.plan.recipe.task.judge(outputs, self.plan.material.splits[name], self.plan.material.classes)
+
     def _evaluate(self, name: str, outputs: Outputs | None) -> SplitResult:
+        """Returns what comes of the model at hand on a split, and writes its predictions."""
         split, task, classes = self.plan.material.splits[name], self.plan.recipe.task, self.plan.material.classes
-        if outputs is None:
-            outputs = self.trainer.predict_split(split)
-        judgement = task.judge(outputs, split, classes)
+        outputs = self._outputs(name, outputs)
+        judgement = self._judged(name, outputs)
         if self.plan.layout.is_main:
             columns = task.label_columns(split, classes) | task.prediction_columns(outputs, split, classes)
             scores = self.selection.metric.of_each(judgement.answers)

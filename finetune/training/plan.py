@@ -14,12 +14,14 @@ from rich.console import Console
 from finetune.errors import listed, settings_within
 from finetune.evaluation.record import ModelIdentity
 from finetune.metrics import load_metric
+from finetune.recipe.regularisation import in_words as regularisation_in_words
 from finetune.training.batches import LengthGroupedBatches
 from finetune.training.execution import check_execution
 from finetune.training.layer_preparation import anatomy_of_model, check_groups, prepare_layers
 from finetune.training.layers import in_words as layers_in_words
 from finetune.training.layout import Horizon, Layout, layout_of, plan_horizon
 from finetune.training.material import Library, Material, describe_source, training_examples
+from finetune.training.noise import add_noise
 from finetune.training.outlook import in_words
 from finetune.training.precision import Format, resolve_precision
 from finetune.training.progress import say, say_table
@@ -51,6 +53,8 @@ class Plan:
 
 def lay_out_updates(recipe: Recipe, *, layout: Layout, library: Library) -> tuple[Split, LengthGroupedBatches, Horizon]:
     """Returns the examples to train on, their batches, and the run in updates; raises FinetuneError."""
+    if recipe.regularisation is not None:
+        recipe.regularisation.check_classes(library.data(recipe).classes)
     train = training_examples(recipe, library.material(recipe))
     batches = LengthGroupedBatches(
         train.lengths,
@@ -85,6 +89,8 @@ def make_plan(recipe: Recipe, *, run: Path, layout: Layout, library: Library) ->
     parameters = list(loaded.model.parameters())
     trained = sum(parameter.numel() for parameter in parameters if parameter.requires_grad)
     count = sum(parameter.numel() for parameter in parameters)
+    if recipe.regularisation is not None and recipe.regularisation.neftune is not None:
+        add_noise(loaded.model, alpha=recipe.regularisation.neftune)
     model = ModelIdentity(
         source=describe_source(recipe),
         commit=loaded.commit,
@@ -124,6 +130,7 @@ def show_plan(plan: Plan, console: Console, *, precision: str, resumed_at: int) 
         ),
         *_of_layers(plan),
         ("updates", f"{horizon.updates_per_epoch} an epoch, {horizon.total_steps} in all"),
+        *regularisation_in_words(recipe),
         ("precision", f"{precision} on {layout.device.type}{_threads(layout)}{_precision_note(plan, precision)}"),
         ("output", str(plan.run)),
     ]

@@ -78,6 +78,8 @@ def preview_study(study: Study, *, source: Path) -> StudyOutlook:
 
 
 def _outlook(recipe: Recipe, *, source: Path, data: DataOutlook) -> Outlook:
+    if recipe.regularisation is not None:
+        recipe.regularisation.check_classes(data.raw.classes)
     run = run_directory(recipe, source=source)
     outlook = Outlook(
         recipe, run, _found(run, data.raw), data.splits, data.raw.cautions, _horizon(recipe, data), _blocks(recipe)

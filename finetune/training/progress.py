@@ -14,7 +14,7 @@ from finetune.training.layers import HEAD
 from finetune.untrusted import presentable
 
 if TYPE_CHECKING:
-    from finetune.evaluation.record import RunRecord, Score
+    from finetune.evaluation.record import Beside, RunRecord, Score
 
 PLAIN_LINES = 10
 
@@ -41,13 +41,17 @@ def show_results(record: RunRecord, console: Console) -> None:
     if record.results is None:
         say(console, f"  diverged: not finite from update {record.diverged_at_step} on; lower the peak rate")
         return
-    kept = f"the {record.results.kept} model, of update {record.results.kept_step}"
+    whose = "" if record.results.weights == "plain" else f", {record.results.weights} weights"
+    kept = f"the {record.results.kept} model, of update {record.results.kept_step}{whose}"
     rows = []
     for split, result in record.results.splits.items():
         scores = ", ".join(f"{name} {_with_error(score)}" for name, score in result.metrics.items())
         rows.append((split, f"{scores} (value ± standard error over {result.count:,} examples)"))
     timing = record.timing
     rows.append(("kept", kept))
+    rows += [(name, _beside(each)) for name, each in (record.results.beside or {}).items()]
+    if record.stopped_early is not None:
+        rows.append(("stopped early", f"{record.stopped_early}; the schedule was cut short"))
     rows.append(
         (
             "time",
@@ -56,6 +60,15 @@ def show_results(record: RunRecord, console: Console) -> None:
         )
     )
     say_table(console, rows)
+
+
+def _beside(other: Beside) -> str:
+    scores = (
+        f"{split} {name} {_score(score.value)}"
+        for split, result in other.splits.items()
+        for name, score in result.metrics.items()
+    )
+    return f"{', '.join(scores)}, after update {other.last.step}; not kept"
 
 
 class RunProgress(TrainerCallback):
@@ -109,8 +122,10 @@ class RunProgress(TrainerCallback):
             say(self._console, f"  {self._position(row)}  {figures}  {duration(self._seconds_left(row))} left")
 
     def _show_evaluation(self, row: dict[str, Any]) -> None:
-        scores = "  ".join(f"{name} {_score(value)}" for name, value in row["evaluation"].items())
-        say(self._console, f"  {self._position(row)}  validation: {scores}")
+        for weights, values in {"": row["evaluation"], **row.get("beside", {})}.items():
+            scores = "  ".join(f"{name} {_score(value)}" for name, value in values.items())
+            whose = f" of {weights} weights" if weights else ""
+            say(self._console, f"  {self._position(row)}  validation{whose}: {scores}")
 
     def _position(self, row: dict[str, Any]) -> str:
         return f"{row['step']:>{len(str(self._total))}}/{self._total}  epoch {row['epoch']:.2f}"

@@ -20,6 +20,7 @@ from finetune.training.arguments import training_arguments
 from finetune.training.clock import TrainingClock
 from finetune.training.history import History
 from finetune.training.layout import Layout, layout_of
+from finetune.training.losses import training_loss
 from finetune.training.material import Library
 from finetune.training.plan import make_plan
 from finetune.training.progress import RunProgress, say, say_table
@@ -140,7 +141,7 @@ def _train(
             recipe=recipe,
             batches=plan.batches,
             lengths=plan.horizon.run,
-            compute_loss_func=recipe.task.training_loss,
+            compute_loss_func=training_loss(recipe, classes=plan.material.classes, train=plan.train),
             validate=lambda _: {},
             checkpoint=lambda _: None,
             clock=clock,

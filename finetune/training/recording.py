@@ -20,6 +20,7 @@ from finetune.evaluation.record import (
     Results,
     RunRecord,
     ScheduleRecord,
+    StoppedEarly,
     StudyPart,
     Timing,
     write_atomically,
@@ -40,7 +41,8 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class Finished:
     """A run that has ended, for better or worse; `started` is an aware time, `examples` those in an epoch,
-    `resumed_at` the updates made by an earlier process, `continued` the run it went on from under other settings."""
+    `resumed_at` the updates made by an earlier process, `continued` the run it went on from under other settings,
+    `stopped_early` where and why it ended before the update that was planned to be its last."""
 
     recipe: Recipe
     material: Material
@@ -55,6 +57,7 @@ class Finished:
     resumed_at: int
     study: StudyPart | None
     continued: Continued | None
+    stopped_early: StoppedEarly | None = None
 
 
 def weights_fingerprint(model: torch.nn.Module) -> str:
@@ -94,6 +97,7 @@ def build_record(run: Finished, results: Results | None) -> RunRecord:
         study=run.study,
         non_finite=run.history.non_finite,
         continued=run.continued,
+        stopped_early=run.stopped_early,
     )
 
 

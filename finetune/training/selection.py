@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from finetune.evaluation.record import Evaluated, Score, SplitResult, finite
+from finetune.training.averaging import Averages
 
 if TYPE_CHECKING:
     from finetune.metrics.base import Metric
     from finetune.tasks.base import Judgement, Outputs, Split, Task
+    from finetune.training.averaging import Name
     from finetune.training.trainer import ScheduledTrainer
 
 Keep = Literal["best", "last"]
@@ -30,11 +32,38 @@ class Evaluation:
         return Evaluated(step=self.step, validation={name: finite(value) for name, value in self.values.items()})
 
 
+class Ranking:
+    """Which of the evaluations of a run's weights is the best, and which the last.
+
+    Of equals the earliest is the best. A value that isn't a number never is. `ranked_first`: the updates after which
+    one was.
+    """
+
+    def __init__(self, select: str, *, greater_is_better: bool) -> None:
+        self.best: Evaluation | None = None
+        self.last: Evaluation | None = None
+        self.ranked_first: list[int] = []
+        self._select = select
+        self._greater_is_better = greater_is_better
+
+    def consider(self, evaluation: Evaluation) -> bool:
+        """Takes one more; returns whether it is the best."""
+        self.last = evaluation
+        value = evaluation.values[self._select]
+        if math.isfinite(value) and (self.best is None or self._is_better(value, self.best.values[self._select])):
+            self.best = evaluation
+            self.ranked_first.append(evaluation.step)
+        return self.best is evaluation
+
+    def _is_better(self, value: float, other: float) -> bool:
+        return value > other if self._greater_is_better else value < other
+
+
 class Selection:
     """Evaluates on validation when the trainer asks, and keeps the model that ranks first by `select`.
 
-    Of equals the earliest stays. A value that isn't a number never ranks first. With keep="last" nothing is written in
-    between. `save` writes the model at hand; every process calls it. `ranked_first`: the updates at which a model did.
+    With keep="last" nothing is written in between. `save` writes the model at hand; every process calls it. Of several
+    `averages` of the weights each is evaluated; those that aren't ranked are `beside`, in the last evaluation by name.
     """
 
     def __init__(
@@ -47,46 +76,69 @@ class Selection:
         select: str,
         keep: Keep,
         save: Callable[[ScheduledTrainer], None],
+        averages: Averages | None = None,
     ) -> None:
-        self.best: Evaluation | None = None
-        self.last: Evaluation | None = None
-        self.ranked_first: list[int] = []
         self._split = split
         self._task = task
         self._classes = classes
         self._metrics = metrics
-        self._select = select
         self.metric = next(metric for metric in metrics if metric.metric_name == select)
         self._keep = keep
         self._save = save
+        self._averages = averages or Averages(None)
+        better = self.metric.greater_is_better
+        self.rankings = {name: Ranking(select, greater_is_better=better) for name in self._averages.evaluated}
+        self.beside: dict[str, Mapping[str, float]] = {}
+
+    @property
+    def best(self) -> Evaluation | None:
+        """The evaluation that ranks first, if one does."""
+        return self._ranking.best
+
+    @property
+    def last(self) -> Evaluation | None:
+        """The last evaluation, once there is one."""
+        return self._ranking.last
+
+    @property
+    def ranked_first(self) -> list[int]:
+        """The updates at which a model ranked first."""
+        return self._ranking.ranked_first
+
+    @property
+    def _ranking(self) -> Ranking:
+        return self.rankings[self._averages.ranked]
 
     def validate(self, trainer: ScheduledTrainer) -> dict[str, float]:
         """Evaluates the model as it is; returns the loss and each metric."""
-        outputs = trainer.predict_split(self._split)
+        ranked = self._averages.ranked
+        found = {name: self.evaluate(trainer, name) for name in self.rankings}
+        self._averages.note_evaluation()
+        for name, evaluation in found.items():
+            ranks_first = self.rankings[name].consider(evaluation)
+            if name == ranked and ranks_first and self._keep == "best":
+                with self._averages.using(name):
+                    self._save(trainer)
+        self.beside = {name: evaluation.values for name, evaluation in found.items() if name != ranked}
+        return dict(found[ranked].values)
+
+    def evaluate(self, trainer: ScheduledTrainer, weights: Name) -> Evaluation:
+        """Evaluates one of the run's averages, or the weights as they are, and leaves the model as it is."""
+        with self._averages.using(weights):
+            outputs = trainer.predict_split(self._split)
         judgement = self._task.judge(outputs, self._split, self._classes)
         values = {"loss": judgement.loss}
         values |= {metric.metric_name: metric.value(judgement.answers) for metric in self._metrics}
-        if self._consider(Evaluation(trainer.state.global_step, values, outputs)) and self._keep == "best":
-            self._save(trainer)
-        return values
+        return Evaluation(trainer.state.global_step, values, outputs)
 
     def resume(self, rows: Sequence[dict[str, Any]]) -> None:
         """Takes up the evaluations of an earlier process from its history."""
         for row in rows:
             if "evaluation" in row:
-                values = {name: math.nan if value is None else value for name, value in row["evaluation"].items()}
-                self._consider(Evaluation(row["step"], values, None))
-
-    def _consider(self, evaluation: Evaluation) -> bool:
-        self.last = evaluation
-        value = evaluation.values[self._select]
-        if math.isfinite(value) and (self.best is None or self._is_better(value, self.best.values[self._select])):
-            self.best = evaluation
-            self.ranked_first.append(evaluation.step)
-        return self.best is evaluation
-
-    def _is_better(self, value: float, other: float) -> bool:
-        return value > other if self.metric.greater_is_better else value < other
+                evaluated = {self._averages.ranked: row["evaluation"], **row.get("beside", {})}
+                for name, ranking in self.rankings.items():
+                    values = {key: math.nan if value is None else value for key, value in evaluated[name].items()}
+                    ranking.consider(Evaluation(row["step"], values, None))
 
 
 def score(judgement: Judgement, metrics: Sequence[Metric]) -> SplitResult:

@@ -220,7 +220,10 @@ def _has_run(name: str) -> bool:
 
 def _logs(row: Row) -> dict[str, float]:
     if "evaluation" in row:
-        return {f"eval_{name}": _number(value) for name, value in row["evaluation"].items()}
+        logs = {f"eval_{name}": _number(value) for name, value in row["evaluation"].items()}
+        for weights, values in row.get("beside", {}).items():
+            logs |= {f"eval_{weights}_{name}": _number(value) for name, value in values.items()}
+        return logs
     logs = {"loss": _number(row["loss"]), "grad_norm": _number(row["gradient_norm"]), "epoch": row["epoch"]}
     return logs | {f"learning_rate/{group}": rate for group, rate in row["rates"].items()}
 

@@ -14,11 +14,13 @@ from finetune.errors import RunError
 from finetune.schedules import Run, ScheduledLR, ScheduleMixin
 from finetune.tasks.pretrained import quiet_transformers
 from finetune.training.adapters import is_length, with_b_rate
+from finetune.training.averaging import Averages
 from finetune.training.batches import TrainingLoader
 from finetune.training.checkpoints import read_checkpoint
 from finetune.training.clock import TrainingClock
 from finetune.training.failures import is_out_of_memory
 from finetune.training.layer_preparation import groups_of_model
+from finetune.training.losses import ClassLoss
 from finetune.training.micro_batches import Count, MicroBatches
 from finetune.training.parameter_groups import base_of, parameter_groups
 from finetune.training.prediction import in_first_order, kept_of_batch
@@ -56,7 +58,7 @@ class ScheduledTrainer(ScheduleMixin, Trainer):
     the one that selects models, and whether it's the better the greater. `checkpoint` is called whenever a checkpoint
     is due. The random state after `validate`, and after `predict_split`, is what it was before. `wants_to_stop` says
     whether this process is to stop: an evaluation is then broken off, and `called_off`. `say` is given a line on what
-    the run had to change by itself.
+    the run had to change by itself; `averages` are those that checkpoints hold beside the weights.
     """
 
     def __init__(
@@ -68,6 +70,7 @@ class ScheduledTrainer(ScheduleMixin, Trainer):
         validate: Callable[[ScheduledTrainer], dict[str, float]],
         checkpoint: Callable[[ScheduledTrainer], None],
         clock: TrainingClock,
+        averages: Averages | None = None,
         greater_is_better: bool = True,
         wants_to_stop: Callable[[], bool] = lambda: False,
         on_change: ChangePolicy = "refuse",
@@ -84,6 +87,7 @@ class ScheduledTrainer(ScheduleMixin, Trainer):
         self._checkpoint = checkpoint
         self._generators: list[dict[str, Any]] = []
         self._clock = clock
+        self.averages = averages or Averages(None)
         self._greater_is_better = greater_is_better
         self._wants_to_stop = wants_to_stop
         self.called_off = False
@@ -171,7 +175,8 @@ class ScheduledTrainer(ScheduleMixin, Trainer):
 
     def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
         """Trainer's own, unless no update is left to be made: it would make one before it looks."""
-        if self.called_off or self.state.global_step >= self.state.max_steps:
+        is_over = self.state.global_step >= self.state.max_steps or self.control.should_training_stop
+        if self.called_off or is_over:
             self.control.should_training_stop = True
             return
         super()._run_epoch(*args, **kwargs)  # type: ignore[no-untyped-call]
@@ -192,11 +197,15 @@ class ScheduledTrainer(ScheduleMixin, Trainer):
             model.zero_grad()  # no optimizer touches a parameter without a gradient
         return norm
 
+    @property
+    def is_skipped(self) -> bool:
+        """Whether the update just made was left out."""
+        return self._is_skipping or self.accelerator.optimizer_step_was_skipped
+
     def take_update(self) -> Update:
         """Returns the measurements of the update just made, and forgets them."""
         assert self._gradient_norm is not None  # noqa: S101 - set in every update
-        skipped = self._is_skipping or self.accelerator.optimizer_step_was_skipped
-        return Update(self.micro_batches.take_loss(), self._gradient_norm, skipped)
+        return Update(self.micro_batches.take_loss(), self._gradient_norm, self.is_skipped)
 
     def mean_over_processes(self, values: torch.Tensor) -> torch.Tensor:
         """Returns the mean of each process's `values`; every process must call it."""
@@ -235,6 +244,8 @@ class ScheduledTrainer(ScheduleMixin, Trainer):
             self.accelerator.scaler.load_state_dict(state["scaler"])
         self._generators = state["random"]
         self.micro_batches.pieces = state.get("pieces", 1)
+        if state.get("averages") is not None:
+            self.averages.load(state["averages"])
 
     def _load_rng_state(self, checkpoint: str | None) -> None:
         """Sets this process's generators to what was read; Trainer calls it last, in the epoch that it resumes in."""
@@ -254,7 +265,14 @@ class ScheduledTrainer(ScheduleMixin, Trainer):
             return None, kept_of_batch(self._recipe.task, model, prepared), None
 
     def _get_num_items_in_batch(self, batch_samples: list[dict[str, Any]], device: torch.device) -> Any:
-        """Trainer's own, by which labels of −100 don't count; but one that is a float isn't a mark."""
+        """Trainer's own, by which labels of −100 don't count; but one that is a float isn't a mark.
+
+        Where classes have weights, the sum of those of all labels, on all processes.
+        """
+        loss = self.compute_loss_func
+        if isinstance(loss, ClassLoss) and loss.weights is not None:
+            weight = torch.stack([loss.count(batch["labels"]) for batch in batch_samples]).sum().to(device)
+            return self.accelerator.gather(weight).sum() if self.args.world_size > 1 else weight
         counted = [{"labels": _marks(batch["labels"])} for batch in batch_samples]
         return super()._get_num_items_in_batch(counted, device)
 

@@ -1,5 +1,6 @@
 """Loading tokenizers and models: what a folder must hold, what a seed decides, and what is said where it fails."""
 
+import dataclasses
 import json
 import shutil
 
@@ -9,7 +10,7 @@ from safetensors.torch import load_file
 
 from finetune.errors import ModelError
 from finetune.tasks import TextClassification
-from finetune.tasks.pretrained import Pretrained, Weights, load_tokenizer
+from finetune.tasks.pretrained import Pretrained, Weights, _with_dropout, load_tokenizer
 
 TASK = TextClassification(text="sentence", max_length=32)
 CLASSES = ("negative", "positive")
@@ -367,3 +368,36 @@ def test_a_head_that_does_not_fit_is_drawn_anew_from_memory_too(source, tokenize
     made = Weights.of(load(local(tmp_path), tokenizer, seed=3)).load(seed=5)
     read = load(local(tmp_path), tokenizer, seed=5)
     torch.testing.assert_close(dict(made.model.state_dict()), dict(read.model.state_dict()), rtol=0, atol=0)
+
+
+NAMES = {
+    "bert": {"hidden_dropout_prob", "attention_probs_dropout_prob"},
+    "distilbert": {"dropout", "attention_dropout", "qa_dropout", "seq_classif_dropout"},
+    "gpt2": {"resid_pdrop", "embd_pdrop", "attn_pdrop", "summary_first_dropout"},
+    "llama": {"attention_dropout"},
+    "modernbert": {"attention_dropout", "embedding_dropout", "mlp_dropout", "classifier_dropout"},
+    "bart": {"dropout", "attention_dropout", "activation_dropout", "classifier_dropout"},
+    "t5": {"dropout_rate", "classifier_dropout"},
+}
+
+
+@pytest.mark.parametrize("kind", NAMES)
+def test_every_dropout_of_a_config_is_set_under_the_name_it_has_there(kind):
+    from transformers import AutoConfig
+
+    config = AutoConfig.for_model(kind)
+    assert _with_dropout(config, Pretrained("m", dropout=0.3)) == dict.fromkeys(NAMES[kind], 0.3)
+
+
+def test_the_dropout_asked_for_is_that_of_every_layer_and_of_models_made_again(source, tokenizer):
+    loaded = load(dataclasses.replace(source, dropout=0.25), tokenizer)
+    for model in (loaded.model, Weights.of(loaded).load(seed=1).model):
+        assert {module.p for module in model.modules() if isinstance(module, torch.nn.Dropout)} == {0.25}
+        assert model.config.attention_probs_dropout_prob == 0.25
+
+
+def test_a_model_without_dropout_is_refused_one():
+    from transformers import ResNetConfig
+
+    with pytest.raises(ModelError, match=r"m: regularisation.dropout is 0.1, and the config of resnet has no dropout"):
+        _with_dropout(ResNetConfig(), Pretrained("m", dropout=0.1))
