@@ -10,9 +10,13 @@ from pydantic import TypeAdapter
 
 from finetune.errors import SettingError, did_you_mean
 from finetune.tasks.base import Task
+from finetune.tasks.image_classification import ImageClassification
 from finetune.tasks.text_classification import TextClassification
 
-TASKS: dict[str, type[Task]] = {"text_classification": TextClassification}
+TASKS: dict[str, type[Task]] = {
+    "text_classification": TextClassification,
+    "image_classification": ImageClassification,
+}
 """The tasks by name; `register_task` adds to it."""
 
 Registered = TypeVar("Registered", bound=type[Task])
