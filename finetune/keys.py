@@ -16,7 +16,7 @@ IMMATERIAL = (
     "training.workers",
 )
 """Where a run is written, who is told of it, and how its batches are computed; up to rounding it is the same run."""
-PLACES = ("data.files", "data.hub", "data.config", "data.revision", "data.splits", "model.path")
+PLACES = ("data.files", "data.folders", "data.hub", "data.config", "data.revision", "data.splits", "model.path")
 """Where the data and the model lie; they are known by their content."""
 SCHEDULED = ("schedule", "training.duration", "optimizer.learning_rate")
 """What makes the rates of a run; beside them, the schedules and peaks of parameter groups."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from rich import box
@@ -26,6 +26,7 @@ MOST_CLASSES, MOST_SETTINGS, MOST_UPDATES = 4, 40, 8
 UNLIMITED = 10_000
 UNKNOWN = "not known before a run has encoded the data by the model's own tokenizer"
 CLEAN = "none: no text is in two splits, repeated or blank"
+CLEAN_IMAGES = "none: no image is in two splits or repeated"
 
 
 def check(path: Path, overrides: Sequence[str], *, allow_plugins: bool, as_json: bool) -> None:
@@ -48,7 +49,7 @@ def _show_run(outlook: Outlook, console: Console) -> None:
     _show_data([outlook], console)
     _say(console)
     _say_rows(console, [*_of_training(outlook), ("output", f"{outlook.run}: {_found(outlook.found)}")])
-    _say_rows(console, (("caution", caution) for caution in outlook.cautions or [CLEAN]))
+    _say_rows(console, _cautions(outlook.cautions, outlook.splits))
     steps, rates = outlook.rates()
     if steps:
         _say(console)
@@ -77,7 +78,13 @@ def _show_study(outlook: StudyOutlook, console: Console) -> None:
         _say(console, f"and {len(outlook.settings) - MOST_SETTINGS:,} settings more")
     _say(console)
     _say_rows(console, _of_study(outlook))
-    _say_rows(console, (("caution", caution) for caution in outlook.cautions or [CLEAN]))
+    _say_rows(console, _cautions(outlook.cautions, outlook.settings[0].splits))
+
+
+def _cautions(cautions: Sequence[str], splits: Mapping[str, SplitOutlook]) -> Iterator[tuple[str, str]]:
+    are_images = any(split.sizes for split in splits.values())
+    for caution in cautions or [CLEAN_IMAGES if are_images else CLEAN]:
+        yield "caution", caution
 
 
 def _show_data(outlooks: Sequence[Outlook], console: Console) -> None:
@@ -88,7 +95,8 @@ def _show_data(outlooks: Sequence[Outlook], console: Console) -> None:
     shares = list(classes) if few else [f"commonest of {len(classes):,}", "rarest"]
     are_texts = any(split.characters for split in splits.values())
     lengths = ("characters", "at most", "words", "at most", "tokens", "at most", "cut") if are_texts else ()
-    table = _table(["split", "examples", *shares, *lengths], labels=1)
+    sizes = ("smallest", "largest") if any(split.sizes for split in splits.values()) else ()
+    table = _table(["split", "examples", *shares, *lengths, *sizes], labels=1)
     for name, split in splits.items():
         used = [outlook.splits[name].used for outlook in outlooks if name in outlook.splits]
         shown = [_share(split, each) for each in classes] if few else _extremes(split)
@@ -124,6 +132,8 @@ def _sizes(split: SplitOutlook) -> Iterator[str]:
     if split.tokens:
         yield from _lengths(split.tokens.lengths)
         yield f"{split.tokens.cut / split.tokens.counted:.1%}"
+    if split.sizes:
+        yield from (f"{width:,} × {height:,}" for width, height in (split.sizes.smallest, split.sizes.largest))
 
 
 def _lengths(lengths: Lengths) -> tuple[str, str]:

@@ -9,27 +9,43 @@ from pathlib import Path
 from typing import Any
 
 from finetune.data.files import READERS, first_line, read_file
+from finetune.data.folders import load_folders
 from finetune.data.keeping import Keep
 from finetune.data.rows import CHUNK, Column, Rows, joined
 from finetune.errors import DataError, did_you_mean, listed
 
-__all__ = ["CHUNK", "READERS", "Column", "Keep", "Rows", "fingerprint", "load_files", "load_hub", "read_file"]
-
+__all__ = [
+    "CHUNK",
+    "READERS",
+    "Column",
+    "Keep",
+    "Rows",
+    "fingerprint",
+    "load_files",
+    "load_folders",
+    "load_hub",
+    "read_file",
+]
 
 LARGE = 2**25
 """From how many bytes on the files of a split aren't held in memory: so many take a second to read."""
 
 
-def load_files(files: Mapping[Any, Sequence[Path]], *, keep: Keep | None = None) -> dict[str, Rows]:
+def load_files(
+    files: Mapping[Any, Sequence[Path]], *, keep: Keep | None = None, naming_files: Sequence[str] = ()
+) -> dict[str, Rows]:
     """Returns split ▶ rows of its files, one after the other.
 
-    With `keep` the rows of a large split stay on disk. Raises DataError as `read_file` does, where the files of a split
-    differ in their columns or in a column's type, and where they have no rows.
+    With `keep` the rows of a large split stay on disk. `naming_files`: the columns that name other files, seen from
+    the folder of the file that they are in; they become what `Rows.beside` makes of them. Raises DataError as
+    `read_file` does, where the files of a split differ in their columns or in a column's type, and where they have no
+    rows.
     """
     splits = {}
     for split, paths in files.items():
         is_large = sum(path.stat().st_size for path in paths if path.is_file()) >= LARGE
         parts = [read_file(path, keep=keep if is_large else None) for path in paths]
+        parts = [_beside(part, path.parent, naming_files) for path, part in zip(paths, parts, strict=True)]
         columns = parts[0].columns
         for path, part in zip(paths, parts, strict=True):
             if set(part.columns) != set(columns):
@@ -45,6 +61,12 @@ def load_files(files: Mapping[Any, Sequence[Path]], *, keep: Keep | None = None)
         if len(splits[split]) == 0:
             raise DataError(f"{names}: no rows: the {split} split is empty")
     return splits
+
+
+def _beside(rows: Rows, folder: Path, columns: Sequence[str]) -> Rows:
+    for column in columns:
+        rows = rows.beside(column, folder) if column in rows.columns else rows
+    return rows
 
 
 def load_hub(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
 if TYPE_CHECKING:
@@ -91,6 +92,29 @@ class Rows:
         for start in range(0, len(self), size):
             yield Rows(self.table.slice(start, size), self.class_names)
 
+    def beside(self, column: str, folder: Path) -> Rows:
+        """Returns the rows with `folder` as that in which the files lie that `column` names.
+
+        A column of texts becomes one of objects, with a "path" and a "folder"; one of objects that have a path gets a
+        folder too; another stays as it is.
+        """
+        import pyarrow
+        from pyarrow import types
+
+        place, kind = self.table.schema.get_field_index(column), self.table.schema.field(column).type
+        is_text = types.is_string(kind) or types.is_large_string(kind)
+        if not is_text and not (types.is_struct(kind) and kind.get_field_index("path") >= 0):
+            return self
+        of_kind = pyarrow.struct(
+            [
+                *([("path", kind)] if is_text else kind),
+                ("folder", pyarrow.dictionary(pyarrow.int32(), pyarrow.string())),
+            ]
+        )
+        chunks = [_beside(chunk, folder, of_kind) for chunk in self.table.column(place).chunks]
+        values = pyarrow.chunked_array(chunks, type=of_kind)
+        return Rows(self.table.set_column(place, column, values), self.class_names)
+
     def batches(self, columns: Sequence[str], *, size: int) -> Iterator[list[list[Any]]]:
         """Yields the values of each of `columns` in `size` rows after the other; the last batch may be shorter."""
         for part in self.parts(size):
@@ -115,6 +139,18 @@ def joined(parts: Sequence[Rows]) -> Rows:
         return Rows(pyarrow.concat_tables(tables, promote_options="default"), kept[0].class_names)
     except pyarrow.ArrowException as error:
         raise ValueError(str(error)) from error
+
+
+def _beside(values: pyarrow.Array, folder: Path, kind: pyarrow.StructType) -> pyarrow.StructArray:
+    """Returns texts, or objects, as objects of `kind`, whose last field is the folder, kept once for all."""
+    import pyarrow
+    from pyarrow import compute, types
+
+    numbers = pyarrow.nulls(len(values), pyarrow.int32()).fill_null(0)
+    folders = pyarrow.DictionaryArray.from_arrays(numbers, pyarrow.array([str(folder)]))
+    names = [kind.field(number).name for number in range(kind.num_fields - 1)]
+    parts = [compute.struct_field(values, name) for name in names] if types.is_struct(values.type) else [values]
+    return pyarrow.StructArray.from_arrays([*parts, folders], fields=list(kind), mask=values.is_null())
 
 
 def _kind(kind: pyarrow.DataType) -> str:

@@ -2,7 +2,7 @@
 
 from finetune.recipe.loading import is_study, load_recipe, load_study, read_settings
 from finetune.recipe.rungs import Rung, problems_on
-from finetune.recipe.schema import FileData, HubData, Recipe
+from finetune.recipe.schema import FileData, FolderData, HubData, Recipe
 from finetune.recipe.specs import read_schedule
 from finetune.recipe.study import PEAK, SEED, Setting, Study, for_tuning, with_peak, with_seed
 
@@ -10,6 +10,7 @@ __all__ = [
     "PEAK",
     "SEED",
     "FileData",
+    "FolderData",
     "HubData",
     "Recipe",
     "Rung",

@@ -44,6 +44,7 @@ def normalized(root: Node, folder: Path) -> Node:
         blocks["plugins"] = _listed(blocks["plugins"], folder)
     if "data" in blocks:
         blocks["data"] = _changed(blocks["data"], "files", lambda node: _files(node, folder))
+        blocks["data"] = _changed(blocks["data"], "folders", lambda node: _folders(node, folder))
     if "study" in blocks:
         blocks["study"] = _changed(blocks["study"], "grid", _with_dotted_keys)
     return Node(blocks, root.place)
@@ -81,6 +82,12 @@ def _files(node: Node, folder: Path) -> Node:
     if not isinstance(node.value, dict):
         return node
     return Node({split: _listed(files, folder) for split, files in node.value.items()}, node.place)
+
+
+def _folders(node: Node, folder: Path) -> Node:
+    if not isinstance(node.value, dict):
+        return node
+    return Node({split: _absolute(place, folder) for split, place in node.value.items()}, node.place)
 
 
 def _listed(files: Node, folder: Path) -> Node:
@@ -131,10 +138,9 @@ def _inherited(base: dict[str, Node], child: dict[str, Node], block: str) -> dic
         known = settings_of(kind) if kind else []
         return {key: node for key, node in base.items() if key in known}
     if block in {"model", "data"}:
-        places = ("hub", "path", "files")
-        if any(place in child and (place not in base or _changes(base, child, place)) for place in places[:2]):
+        if any(_changes(base, child, place) for place in ("hub", "path")):
             return {}
-        if "files" in child and "files" not in base:
+        if any(place in child and place not in base for place in ("files", "folders")):
             return {}
     return base
 

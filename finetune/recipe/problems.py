@@ -16,13 +16,14 @@ from finetune.recipe.merging import NAMED, settings_of
 from finetune.recipe.nodes import Node, Place, Problem
 from finetune.recipe.regularisation import Averaging, EarlyStopping, Ema, Regularisation
 from finetune.recipe.schema import (
+    LOCAL_DATA,
     CheckpointSettings,
     EvaluationSettings,
-    FileData,
     HubData,
     ModelSource,
     Recipe,
     TrainingSettings,
+    data_kind,
 )
 from finetune.recipe.study import StudySettings, Tuning
 from finetune.schedules import parse_duration
@@ -77,7 +78,7 @@ def _recipe_path(location: Sequence[str | int], kind: str) -> Path:
     """Returns the path as written, without the members that pydantic inserts for its unions."""
     path = list(location)
     if len(path) > 1 and (
-        (path[0] in NAMED and path[1] in NAMED[str(path[0])]) or path[:2] in (["data", "files"], ["data", "hub"])
+        (path[0] in NAMED and path[1] in NAMED[str(path[0])]) or (path[0] == "data" and path[1] in ("hub", *LOCAL_DATA))
     ):
         del path[1]
     if path and path[-1] in _UNION_MEMBERS and kind.endswith("_type"):
@@ -131,8 +132,8 @@ def _known_keys(path: Path, root: Node) -> list[str]:
         kind = NAMED[block].get(str(plain.get("name")))
         return settings_of(kind) if kind else ["name"]
     if block == "data":
-        kind = FileData if isinstance(plain, dict) and "files" in plain else HubData
-        return _SPLITS if len(path) > 1 else list(kind.model_fields)
+        of_kind = LOCAL_DATA.get(data_kind(plain), HubData)
+        return _SPLITS if len(path) > 1 else list(of_kind.model_fields)
     dotted = ".".join(map(str, path))
     return list(_BLOCKS[dotted].model_fields) if dotted in _BLOCKS else []
 

@@ -104,6 +104,18 @@ class FileData(Data):
         return files
 
 
+class FolderData(Data):
+    """Local folders of images, one to a split, each with a sub-folder for every class."""
+
+    folders: dict[Split, LocalPath]
+
+    @field_validator("folders")
+    @classmethod
+    def _complete(cls, folders: dict[Split, Path]) -> dict[Split, Path]:
+        _check_splits(folders)
+        return folders
+
+
 class HubData(Data):
     """A data set on the Hub, or in its cache; `splits` gives its name for each of our splits."""
 
@@ -119,8 +131,16 @@ class HubData(Data):
         return splits
 
 
-def _data_kind(value: Any) -> str:
-    return "files" if isinstance(value, FileData) or (isinstance(value, dict) and "files" in value) else "hub"
+LOCAL_DATA: dict[str, type[Data]] = {"files": FileData, "folders": FolderData}
+"""The kinds of data on this machine, by the key that tells each."""
+
+
+def data_kind(value: Any) -> str:
+    """Returns the key by which a block of data, or its plain values, is known: files, folders or hub."""
+    for key, kind in LOCAL_DATA.items():
+        if isinstance(value, kind) or (isinstance(value, dict) and key in value):
+            return key
+    return "hub"
 
 
 class TrainingSettings(Block):
@@ -254,7 +274,10 @@ class Recipe(Block):
     name: FolderName
     task: AnyTask = TextClassification()
     model: ModelSource
-    data: Annotated[Annotated[FileData, Tag("files")] | Annotated[HubData, Tag("hub")], Discriminator(_data_kind)]
+    data: Annotated[
+        Annotated[FileData, Tag("files")] | Annotated[FolderData, Tag("folders")] | Annotated[HubData, Tag("hub")],
+        Discriminator(data_kind),
+    ]
     schedule: AnySchedule = make_schedule("cosine")
     optimizer: AnyOptimizer
     adapter: Adapter | None = None

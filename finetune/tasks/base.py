@@ -58,12 +58,13 @@ class Outline:
     """What a split has, without a model. `shares`: the number of examples of each class, where there are classes.
 
     `texts`: the columns of texts that a model is given together, each of as many texts as there are examples; none for
-    what isn't text.
+    what isn't text. `sizes`: the width and the height of each image, shape (n, 2), where examples are images.
     """
 
     count: int
     shares: Mapping[str, int]
     texts: tuple[Sequence[str], ...]
+    sizes: Array | None = None
 
 
 @dataclass(frozen=True)
@@ -110,8 +111,13 @@ class Task:
         """The columns that are read, in order."""
         raise NotImplementedError
 
-    def fingerprint(self, rows: Rows) -> str:
-        """Returns the SHA-256 of all that is read of `rows`, in order."""
+    @property
+    def naming_files(self) -> tuple[str, ...]:
+        """Those of the columns that may hold the names of files, seen from the folder of the file of data."""
+        return ()
+
+    def fingerprint(self, rows: Rows, examples: Any) -> str:
+        """Returns the SHA-256 of all that is read of `rows`, in order; `examples`: what `read` returned of them."""
         from finetune.data import fingerprint
 
         return fingerprint(rows, self.columns)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from finetune.data import CHUNK
 
@@ -18,7 +18,19 @@ if TYPE_CHECKING:
     Integers = np.ndarray[Any, np.dtype[np.int64]]
 
 
-def find_cautions(splits: Mapping[str, LabelledTexts], classes: Sequence[str]) -> list[str]:
+@runtime_checkable
+class Hashed(Protocol):
+    """n examples that aren't texts: numbers that are the same for the same ones, and labels, of shape (n,) each."""
+
+    @property
+    def hashes(self) -> Integers: ...
+    @property
+    def labels(self) -> Integers: ...
+
+
+def find_cautions(
+    splits: Mapping[str, LabelledTexts | Hashed], classes: Sequence[str], *, noun: str = "texts"
+) -> list[str]:
     """Returns a line about each such thing, and about classes that differ in case alone.
 
     Texts are the same where every character is, and those of a second part. They are told apart by Python's own 64-bit
@@ -30,7 +42,7 @@ def find_cautions(splits: Mapping[str, LabelledTexts], classes: Sequence[str]) -
 
     def line(split: str, count: int, what: str, contradicted: int = 0) -> str:
         otherwise = f", {contradicted:,} of them with another label" if contradicted else ""
-        return f"{count:,} of {len(found[split].labels):,} {split} texts {what}{otherwise}" if count else ""
+        return f"{count:,} of {len(found[split].labels):,} {split} {noun} {what}{otherwise}" if count else ""
 
     lines = []
     for earlier, split in combinations(order, 2):
@@ -55,7 +67,17 @@ class _Texts:
     blank: int
 
     @classmethod
-    def of(cls, examples: LabelledTexts) -> _Texts:
+    def of(cls, examples: LabelledTexts | Hashed) -> _Texts:
+        import numpy as np
+
+        hashes, blank = (examples.hashes, 0) if isinstance(examples, Hashed) else cls._hashed(examples)
+        labels = np.asarray(examples.labels)
+        distinct, first = np.unique(hashes, return_index=True)
+        return cls(hashes, labels, distinct, labels[first], blank)
+
+    @staticmethod
+    def _hashed(examples: LabelledTexts) -> tuple[Integers, int]:
+        """Returns the hash of each text, shape (n,), and how many are blank."""
         import numpy as np
 
         parts, blank = [], 0
@@ -65,9 +87,7 @@ class _Texts:
             whole: Any = texts if pairs is None else zip(texts, pairs, strict=True)
             parts.append(np.fromiter(map(hash, whole), dtype=np.int64, count=len(texts)))
             blank += sum(not text.strip() for text in texts)
-        hashes, labels = np.concatenate(parts), np.asarray(examples.labels)
-        distinct, first = np.unique(hashes, return_index=True)
-        return cls(hashes, labels, distinct, labels[first], blank)
+        return np.concatenate(parts), blank
 
     def in_common_with(self, other: _Texts) -> tuple[int, int]:
         """Returns how many texts are among those of `other`, and how many of them have not the label of its first."""

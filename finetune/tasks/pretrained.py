@@ -130,6 +130,18 @@ def load_tokenizer(source: Pretrained, *, max_length: int) -> PreTrainedTokenize
     return tokenizer
 
 
+def load_image_processor(source: Pretrained) -> Any:
+    """Returns the image processor that works by PIL and numpy, whatever else is installed, so that all machines agree.
+
+    Raises ModelError where there is none.
+    """
+    from transformers import AutoImageProcessor
+
+    auto_class: Any = AutoImageProcessor
+    with source.reading("image processor") as keywords:
+        return auto_class.from_pretrained(source.location, backend="pil", **keywords)
+
+
 @dataclass(frozen=True)
 class LoadedModel:
     """A model in fp32, the names of its newly initialised tensors, and the commit it came from, where it has one."""

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from finetune.data import load_files, load_hub
+from finetune.data import load_files, load_folders, load_hub
 from finetune.evaluation.record import SplitIdentity
-from finetune.recipe import FileData, Recipe
+from finetune.recipe import FileData, FolderData, Recipe
 from finetune.training.cache import Cache, cache_folder
 
 if TYPE_CHECKING:
@@ -121,14 +121,16 @@ class Library:
 def _read_data(recipe: Recipe, cache: Cache) -> RawData:
     splits = {split: _drawn(rows, split, recipe) for split, rows in _load(recipe, cache).items()}
     classes, examples = recipe.task.read(splits)
-    fingerprints = {split: recipe.task.fingerprint(rows) for split, rows in splits.items()}
+    fingerprints = {split: recipe.task.fingerprint(rows, examples[split]) for split, rows in splits.items()}
     return RawData(examples, classes, fingerprints, recipe.task.cautions(examples, classes))
 
 
 def _load(recipe: Recipe, cache: Cache) -> dict[str, Rows]:
     data = recipe.data
     if isinstance(data, FileData):
-        return load_files(data.files, keep=cache.keep)
+        return load_files(data.files, keep=cache.keep, naming_files=recipe.task.naming_files)
+    if isinstance(data, FolderData):
+        return load_folders(data.folders)
     return load_hub(data.hub, configuration=data.config, revision=data.revision, splits=data.splits)
 
 

@@ -78,7 +78,7 @@ class MicroBatches:
         if not self._halves or largest == 1:
             raise RunError(
                 f"out of memory on {self._where()}, by a micro-batch of {largest} example{'s' * (largest > 1)}"
-                f"{_tokens(inputs)}: {_remedy(largest)}"
+                f"{_tokens(inputs)}: {_remedy(largest, inputs)}"
             )
         self.pieces *= 2
         self._say(f"out of memory on {self._where()}: micro-batches of {-(-largest // 2)} from here on")
@@ -97,9 +97,10 @@ def _tokens(inputs: Inputs) -> str:
     return "" if ids is None else f" of {ids.shape[-1]} tokens, padding included"
 
 
-def _remedy(examples: int) -> str:
+def _remedy(examples: int, inputs: Inputs) -> str:
     if examples == 1:
-        return "even one example is too large; lower task.max_length, or choose a smaller model"
+        shorter = "lower task.max_length, or " if "input_ids" in inputs else ""
+        return f"even one example is too large; {shorter}choose a smaller model"
     return (
         f"set training.micro_batch_size to {examples // 2}, which leaves the batch of an update as it is, or "
         "training.on_out_of_memory to halve, by which a run on one process does so itself"

@@ -41,6 +41,22 @@ class Lengths:
 
 
 @dataclass(frozen=True)
+class Sizes:
+    """The images of fewest and of most pixels in a split, each by its width and its height."""
+
+    smallest: tuple[int, int]
+    largest: tuple[int, int]
+
+    @classmethod
+    def of(cls, sizes: npt.ArrayLike) -> Sizes:
+        """Returns what sums up `sizes`, shape (n, 2), n at least 1."""
+        each = np.asarray(sizes)
+        pixels = each.prod(axis=1)
+        smallest, largest = (tuple(each[place].tolist()) for place in (pixels.argmin(), pixels.argmax()))
+        return cls(smallest, largest)
+
+
+@dataclass(frozen=True)
 class Tokens:
     """The lengths in tokens of `counted` examples spread over a split, before any is cut, and how many will be."""
 
@@ -54,7 +70,7 @@ class SplitOutlook:
     """One split. `used`: how many of its `examples` a run takes; `classes`: how many there are of each class, if any.
 
     `characters`, `words`: None where examples aren't texts; `tokens`: also where the model is in no folder with a
-    tokenizer.json.
+    tokenizer.json; `sizes`: of images.
     """
 
     examples: int
@@ -63,6 +79,7 @@ class SplitOutlook:
     characters: Lengths | None = None
     words: Lengths | None = None
     tokens: Tokens | None = None
+    sizes: Sizes | None = None
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from finetune.training.checkpoints import newest_checkpoint, read_identity
 from finetune.training.layers import check_blocks, count_blocks
 from finetune.training.layout import Horizon, plan_horizon
 from finetune.training.material import Library, RawData, draw
-from finetune.training.outlook import Lengths, Outlook, RunState, SplitOutlook, StudyOutlook, Tokens
+from finetune.training.outlook import Lengths, Outlook, RunState, Sizes, SplitOutlook, StudyOutlook, Tokens
 from finetune.training.run_directory import run_directory
 from finetune.training.run_lock import is_held
 from finetune.training.rungs import lay_out_rungs
@@ -135,6 +135,8 @@ def _split(recipe: Recipe, split: str, data: RawData, tokenizer: Tokenizer | Non
     count = outline.count
     used = min(count, recipe.data.examples.get("train", count)) if split == "train" else count
     shown = SplitOutlook(examples=count, used=used, classes=dict(outline.shares))
+    if outline.sizes is not None:
+        return replace(shown, sizes=Sizes.of(outline.sizes))
     if not outline.texts:
         return shown
     characters, words = _characters_and_words(outline.texts)

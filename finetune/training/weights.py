@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
 from safetensors import SafetensorError
 
 from finetune.errors import RecordError
 from finetune.tasks.pretrained import quiet_transformers
 from finetune.training.adapters import ADAPTER_WEIGHTS, merged_state, trained_names, write_adapter
+from finetune.training.random_state import preserved_random_state
 from finetune.training.whole_folders import MANIFEST, flush, replace_folder
 
 if TYPE_CHECKING:
-    import torch
-
     from finetune.training.trainer import ScheduledTrainer
 
 
@@ -61,11 +62,34 @@ def load_weights(trainer: ScheduledTrainer, folder: Path) -> None:
         read = {name: tensor for path in files for name, tensor in read_tensors(path).items()}
     except (OSError, SafetensorError) as error:
         raise RecordError(f"{folder}: can't be read: {error}") from error
+    if trainer.adapter is None and read.keys() - names.keys():
+        read = _under_own_names(model, read)
     state = {names.get(name, name): tensor for name, tensor in read.items()}
     missing = set(names.values()) - state.keys() - set(getattr(model, "all_tied_weights_keys", None) or {})
     if missing or read.keys() - names.keys() or any(state[name].shape != whole[name].shape for name in state):
         raise RecordError(f"{folder}: its weights don't fit the model that was trained; was it altered?")
     model.load_state_dict(state, strict=False)
+
+
+def _under_own_names(model: Any, tensors: Mapping[str, torch.Tensor]) -> Mapping[str, torch.Tensor]:
+    """Returns the tensors that `save_pretrained` wrote for `model` under the names that it has for them.
+
+    transformers 5 writes those of some models, such as ViT, as its earlier versions called or even arranged them. What
+    isn't of this model is returned as it is.
+    """
+    with quiet_transformers(), preserved_random_state():
+        made, report = type(model).from_pretrained(
+            None,
+            config=copy.deepcopy(model.config),
+            state_dict=dict(tensors),
+            dtype=torch.float32,
+            ignore_mismatched_sizes=True,
+            output_loading_info=True,
+        )
+    if report["missing_keys"] or report["unexpected_keys"] or report["mismatched_keys"]:
+        return tensors
+    renamed: Mapping[str, torch.Tensor] = made.state_dict()
+    return renamed
 
 
 def publish_model(kept: Path, folder: Path) -> None:
