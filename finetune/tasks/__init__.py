@@ -1,8 +1,9 @@
 """Tasks by name: what a run predicts, from which columns, with which model head. One class and one row each."""
 
 from finetune.tasks.base import Task
+from finetune.tasks.multi_label import MultiLabel
 from finetune.tasks.registry import TASKS, as_task, register_task
 from finetune.tasks.text_classification import TextClassification
 from finetune.tasks.text_regression import TextRegression
 
-__all__ = ["TASKS", "Task", "TextClassification", "TextRegression", "as_task", "register_task"]
+__all__ = ["TASKS", "MultiLabel", "Task", "TextClassification", "TextRegression", "as_task", "register_task"]

@@ -10,12 +10,14 @@ from pydantic import TypeAdapter
 
 from finetune.errors import SettingError, did_you_mean
 from finetune.tasks.base import Task
+from finetune.tasks.multi_label import MultiLabel
 from finetune.tasks.text_classification import TextClassification
 from finetune.tasks.text_regression import TextRegression
 
 TASKS: dict[str, type[Task]] = {
     "text_classification": TextClassification,
     "text_regression": TextRegression,
+    "multi_label": MultiLabel,
 }
 """The tasks by name; `register_task` adds to it."""
 
