@@ -127,3 +127,17 @@ def rated(count, seed):
         balance = sum(word in good for word in words) - sum(word in bad for word in words)
         rows.append({"sentence": " ".join(words), "rating": 4 * balance / len(words)})
     return rows
+
+
+def labelled(count, seed):
+    """Returns `count` sentences of 1 to 16 words with the list of those of good, bad and new that are true of each."""
+    draw = random.Random(seed)
+    kinds = {"bad": BAD.split(), "good": GOOD.split(), "new": ["new", "young", "year", "time"]}
+    rows = []
+    for _ in range(count):
+        labels = [name for name in kinds if draw.random() < 0.4]
+        words = [word for name in labels for word in draw.choices(kinds[name], k=4)]
+        words += draw.choices(["film", "scene", "the", "a"], k=draw.randint(1, 4))
+        draw.shuffle(words)
+        rows.append({"sentence": " ".join(words), "labels": labels})
+    return rows

@@ -44,7 +44,7 @@ class Column(Sequence[Any]):
 
 @dataclass(frozen=True)
 class Rows:
-    """n rows. `class_names`: column ▶ the names of the classes that stand in it as numbers."""
+    """n rows. `class_names`: column ▶ the names of the classes that stand in it as numbers, or in its lists."""
 
     table: pyarrow.Table
     class_names: Mapping[str, tuple[str, ...]]
@@ -60,7 +60,8 @@ class Rows:
     @classmethod
     def of_dataset(cls, dataset: Dataset) -> Rows:
         """Returns the rows of a data set that `datasets` has loaded."""
-        names = {name: getattr(feature, "names", None) for name, feature in dataset.features.items()}
+        features = dataset.features.items()
+        names = {name: getattr(getattr(each, "feature", each), "names", None) for name, each in features}
         return cls(dataset.with_format("arrow")[:], {name: tuple(each) for name, each in names.items() if each})
 
     def __len__(self) -> int:
@@ -173,11 +174,23 @@ def _class_names(schema: pyarrow.Schema) -> dict[str, tuple[str, ...]]:
         return {}
     try:
         features = (json.loads(text).get("info") or {}).get("features") or {}
-        names = {field.name: (features.get(field.name) or {}).get("names") for field in schema}
+        names = {field.name: _names_in(features.get(field.name) or {}) for field in schema}
     except (ValueError, AttributeError, RecursionError) as error:
         raise ValueError("what datasets left in its metadata is damaged") from error
     return {
         name: tuple(map(str, each))
         for name, each in names.items()
-        if isinstance(each, list) and each and types.is_int64(schema.field(name).type)
+        if isinstance(each, list) and each and types.is_int64(_item(schema.field(name).type))
     }
+
+
+def _names_in(feature: dict[str, Any]) -> Any:
+    """Returns the class names that `datasets` tells of a column, or of the items of its lists."""
+    return (feature.get("feature") or feature).get("names")
+
+
+def _item(kind: pyarrow.DataType) -> pyarrow.DataType:
+    from pyarrow import types
+
+    is_list = types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind)
+    return kind.value_type if is_list else kind

@@ -2,8 +2,18 @@
 
 from finetune.tasks.base import Task
 from finetune.tasks.image_classification import ImageClassification
+from finetune.tasks.multi_label import MultiLabel
 from finetune.tasks.registry import TASKS, as_task, register_task
 from finetune.tasks.text_classification import TextClassification
 from finetune.tasks.text_regression import TextRegression
 
-__all__ = ["TASKS", "ImageClassification", "Task", "TextClassification", "TextRegression", "as_task", "register_task"]
+__all__ = [
+    "TASKS",
+    "ImageClassification",
+    "MultiLabel",
+    "Task",
+    "TextClassification",
+    "TextRegression",
+    "as_task",
+    "register_task",
+]

@@ -46,7 +46,7 @@ def check_columns(split: str, rows: Rows, columns: Sequence[str]) -> None:
 
 def texts_of(split: str, rows: Rows, column: str) -> Column:
     """Returns a column of texts; raises DataError where one is missing, or it holds something else."""
-    _check_filled(split, rows, column)
+    check_filled(split, rows, column)
     kind = rows.kind(column)
     if kind not in TEXT:
         raise DataError(
@@ -63,7 +63,7 @@ def numbers_of(split: str, rows: Rows, column: str) -> np.ndarray[Any, np.dtype[
     """
     import numpy as np
 
-    _check_filled(split, rows, column)
+    check_filled(split, rows, column)
     kind, names = rows.kind(column), rows.class_names.get(column)
     where = f'column "{column}" of the {split} split'
     if names is not None:
@@ -74,10 +74,30 @@ def numbers_of(split: str, rows: Rows, column: str) -> np.ndarray[Any, np.dtype[
     unfit = np.flatnonzero(~(np.abs(values) <= np.finfo(np.float32).max))
     if len(unfit):
         raise DataError(
-            f"{where} holds {values[unfit[0]]:g} in row {unfit[0] + 1:,} ({_rows(len(unfit))} of this kind in all); "
+            f"{where} holds {values[unfit[0]]:g} in row {unfit[0] + 1:,} {_in_all(len(unfit))}; "
             "labels are finite numbers, up to 3e38: correct or remove them"
         )
     return values
+
+
+def flags_of(split: str, rows: Rows, column: str) -> np.ndarray[Any, np.dtype[np.int8]]:
+    """Returns a column of 0 and 1, or of truth values, shape (n,); raises DataError where it holds something else."""
+    import numpy as np
+
+    check_filled(split, rows, column)
+    kind = rows.kind(column)
+    where = f'column "{column}" of the {split} split'
+    if kind != "bool" and not kind.startswith(("float", "int", "uint")):
+        raise DataError(f"{where} holds {kind}; a column of a label holds 0 and 1, or true and false")
+    values = rows.table.column(column).to_numpy()
+    unfit = np.flatnonzero((values != 0) & (values != 1))
+    if len(unfit):
+        raise DataError(
+            f"{where} holds {values[unfit[0]]} in row {unfit[0] + 1:,} {_in_all(len(unfit))}; a column of a label "
+            "holds 0 and 1"
+        )
+    flags: np.ndarray[Any, np.dtype[np.int8]] = values.astype(np.int8)
+    return flags
 
 
 @dataclass(frozen=True)
@@ -91,7 +111,7 @@ class Labels:
     @classmethod
     def of(cls, split: str, rows: Rows, column: str) -> Labels:
         """Returns the labels in a column; raises DataError where one is missing, or they can be no classes."""
-        _check_filled(split, rows, column, also_empty=True)
+        check_filled(split, rows, column, also_empty=True)
         kind = rows.kind(column)
         if not (kind in TEXT or kind == "bool" or kind.startswith(("int", "uint"))):
             raise DataError(
@@ -133,6 +153,10 @@ class Labels:
         check_names(where, list(classes.values()))
         return classes
 
+    def rows_of(self, positions: Integers) -> Integers:
+        """Returns the rows, ascending, that the labels at `positions` are of."""
+        return positions
+
     def numbers_by_name(self, names: Sequence[str]) -> Integers:
         """Returns the position in `names` of each label's name, shape (n,); raises DataError as `numbers` does."""
         by_name = {name_of(value): value for value in self.distinct}
@@ -147,20 +171,21 @@ class Labels:
         of_distinct = np.array([known.get(value, UNKNOWN) for value in self.distinct], dtype=np.int64)
         places = compute.index_in(self.rows.table.column(self.column), value_set=self._stored)
         # Not places.to_numpy(), which imports pandas, a fifth of all that `finetune check` does.
-        numbers: Integers = of_distinct[np.concatenate([np.from_dlpack(chunk) for chunk in places.iterchunks()])]
-        unknown = int(np.count_nonzero(numbers == UNKNOWN))
-        if not unknown:
+        parts = [np.zeros(0, dtype=np.int32), *map(np.from_dlpack, places.iterchunks())]
+        numbers: Integers = of_distinct[np.concatenate(parts)]
+        unknown = self.rows_of(np.flatnonzero(numbers == UNKNOWN))
+        if not len(unknown):
             return numbers
         if all(value == -1 for value in self.distinct):
             raise DataError(
                 f'column "{self.column}" of the {self.split} split is -1 in every row: it has no labels, so it can\'t '
                 "be scored; leave the split out"
             )
-        row = int(np.argmax(numbers == UNKNOWN))
+        first = self[int(np.argmax(numbers == UNKNOWN))]
         choices = ", ".join(map(reprlib.repr, classes[:20])) + (", …" if len(classes) > 20 else "")
         raise DataError(
-            f'column "{self.column}" of the {self.split} split holds {reprlib.repr(self[row])} in row {row + 1:,} '
-            f"({_rows(unknown)} of this kind in all), which is no class of the train split; those are {choices}"
+            f'column "{self.column}" of the {self.split} split holds {reprlib.repr(first)} in row {unknown[0] + 1:,} '
+            f"{_in_all(len(unknown))}, which is no class of the train split; those are {choices}"
         )
 
 
@@ -169,7 +194,7 @@ def name_of(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _check_filled(split: str, rows: Rows, column: str, *, also_empty: bool = False) -> None:
+def check_filled(split: str, rows: Rows, column: str, *, also_empty: bool = False) -> None:
     """Raises DataError where a value is null or, on demand, the empty text."""
     from pyarrow import compute
 
@@ -181,10 +206,15 @@ def _check_filled(split: str, rows: Rows, column: str, *, also_empty: bool = Fal
     count = compute.sum(missing).as_py()
     if count:
         raise DataError(
-            f'column "{column}" of the {split} split is empty in {_rows(count)}, the first of them row '
+            f'column "{column}" of the {split} split is empty in {rows_in_words(count)}, the first of them row '
             f"{compute.index(missing, value=True).as_py() + 1:,}: fill or remove them"
         )
 
 
-def _rows(count: int) -> str:
+def _in_all(count: int) -> str:
+    return f"({rows_in_words(count)} of this kind in all)"
+
+
+def rows_in_words(count: int) -> str:
+    """Returns "1 row", "2 rows", …"""
     return f"{count:,} row{'s' * (count > 1)}"

@@ -11,6 +11,7 @@ from pydantic import TypeAdapter
 from finetune.errors import SettingError, did_you_mean
 from finetune.tasks.base import Task
 from finetune.tasks.image_classification import ImageClassification
+from finetune.tasks.multi_label import MultiLabel
 from finetune.tasks.text_classification import TextClassification
 from finetune.tasks.text_regression import TextRegression
 
@@ -18,6 +19,7 @@ TASKS: dict[str, type[Task]] = {
     "text_classification": TextClassification,
     "text_regression": TextRegression,
     "image_classification": ImageClassification,
+    "multi_label": MultiLabel,
 }
 """The tasks by name; `register_task` adds to it."""
 

@@ -1,0 +1,89 @@
+"""Labels of which a row has a list: the names of those that a text has, or a tag for each of its words."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from finetune.errors import DataError
+from finetune.tasks.columns import TEXT, Labels, check_filled, rows_in_words
+
+if TYPE_CHECKING:
+    from finetune.data import Rows
+    from finetune.tasks.columns import Integers
+
+LISTS = "lists"
+
+
+@dataclass(frozen=True)
+class ListedLabels(Labels):
+    """The labels in a column of lists, end to end; `bounds`: n + 1 places in them, where the rows' lists begin."""
+
+    bounds: Integers
+
+    @classmethod
+    def of_lists(cls, split: str, rows: Rows, column: str) -> ListedLabels:
+        """Returns the labels in a column of lists; raises DataError where it is none, or something is missing."""
+        items, bounds = items_of(split, rows, column)
+        labels = cls(split, items, column, bounds)
+        kind = items.kind(column)
+        if len(items) and not (kind in TEXT or kind == "bool" or kind.startswith(("int", "uint"))):
+            raise DataError(
+                f'column "{column}" of the {split} split holds lists of {kind}; labels are strings, whole numbers or '
+                "true/false"
+            )
+        labels.check_items()
+        return labels
+
+    def check_items(self) -> None:
+        """Raises DataError where an item of a list is null or the empty text."""
+        import numpy as np
+        from pyarrow import compute
+
+        values = self.rows.table.column(self.column)
+        missing = values.is_null()
+        if self.rows.kind(self.column) in TEXT:
+            missing = compute.or_kleene(missing, compute.equal(values, ""))
+        found = self.rows_of(np.flatnonzero(missing.to_numpy()))
+        if len(found):
+            raise DataError(
+                f'column "{self.column}" of the {self.split} split has an empty item in {rows_in_words(len(found))}, '
+                f"the first of them row {found[0] + 1:,}: fill or remove it"
+            )
+
+    def rows_of(self, positions: Integers) -> Integers:
+        """Returns the rows, ascending, that the labels at `positions` are of."""
+        import numpy as np
+
+        return np.unique(np.searchsorted(self.bounds, positions, side="right") - 1)
+
+    def classes(self) -> dict[Any, str]:
+        """As the base's; raises DataError also where no row has a label."""
+        if not len(self) and self.column not in self.rows.class_names:
+            raise DataError(f'column "{self.column}" of the {self.split} split has no label in any row')
+        return super().classes()
+
+
+def items_of(split: str, rows: Rows, column: str) -> tuple[Rows, Integers]:
+    """Returns the items of a column of lists, end to end, and n + 1 places in them, where each row's begin.
+
+    Raises DataError where a list is missing, or the column holds something else.
+    """
+    import numpy as np
+    import pyarrow
+    from pyarrow import compute
+
+    from finetune.data import Rows as Items
+
+    check_filled(split, rows, column)
+    kind = rows.kind(column)
+    if kind != LISTS:
+        raise DataError(
+            f'column "{column}" of the {split} split holds {kind}, not lists: name a column of lists, as json, jsonl '
+            "and parquet have them"
+        )
+    lists = rows.table.column(column)
+    lengths = compute.list_value_length(lists).to_numpy()
+    names = {column: rows.class_names[column]} if column in rows.class_names else {}
+    items = Items(pyarrow.table({column: compute.list_flatten(lists)}), names)
+    return items, np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
