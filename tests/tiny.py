@@ -141,3 +141,18 @@ def labelled(count, seed):
         draw.shuffle(words)
         rows.append({"sentence": " ".join(words), "labels": labels})
     return rows
+
+
+def tagged(count, seed):
+    """Returns `count` lists of words, in which runs of good and of bad ones are tagged as such and no two runs touch."""
+    draw = random.Random(seed)
+    kinds, neutral = {"GOOD": GOOD.split(), "BAD": BAD.split()}, NEUTRAL.split()
+    rows = []
+    for _ in range(count):
+        words, tags = [draw.choice(neutral)], ["O"]
+        for _ in range(draw.randint(1, 3)):
+            kind, length = draw.choice(list(kinds)), draw.randint(1, 3)
+            words += [*draw.choices(kinds[kind], k=length), *draw.choices(neutral, k=draw.randint(1, 2))]
+            tags += [f"B-{kind}", *[f"I-{kind}"] * (length - 1), *["O"] * (len(words) - len(tags) - length)]
+        rows.append({"tokens": words, "tags": tags})
+    return rows

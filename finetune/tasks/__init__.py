@@ -6,6 +6,7 @@ from finetune.tasks.multi_label import MultiLabel
 from finetune.tasks.registry import TASKS, as_task, register_task
 from finetune.tasks.text_classification import TextClassification
 from finetune.tasks.text_regression import TextRegression
+from finetune.tasks.token_classification import TokenClassification
 
 __all__ = [
     "TASKS",
@@ -14,6 +15,7 @@ __all__ = [
     "Task",
     "TextClassification",
     "TextRegression",
+    "TokenClassification",
     "as_task",
     "register_task",
 ]

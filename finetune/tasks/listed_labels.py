@@ -32,30 +32,12 @@ class ListedLabels(Labels):
                 f'column "{column}" of the {split} split holds lists of {kind}; labels are strings, whole numbers or '
                 "true/false"
             )
-        labels.check_items()
+        check_items(split, items, column, bounds)
         return labels
-
-    def check_items(self) -> None:
-        """Raises DataError where an item of a list is null or the empty text."""
-        import numpy as np
-        from pyarrow import compute
-
-        values = self.rows.table.column(self.column)
-        missing = values.is_null()
-        if self.rows.kind(self.column) in TEXT:
-            missing = compute.or_kleene(missing, compute.equal(values, ""))
-        found = self.rows_of(np.flatnonzero(missing.to_numpy()))
-        if len(found):
-            raise DataError(
-                f'column "{self.column}" of the {self.split} split has an empty item in {rows_in_words(len(found))}, '
-                f"the first of them row {found[0] + 1:,}: fill or remove it"
-            )
 
     def rows_of(self, positions: Integers) -> Integers:
         """Returns the rows, ascending, that the labels at `positions` are of."""
-        import numpy as np
-
-        return np.unique(np.searchsorted(self.bounds, positions, side="right") - 1)
+        return _owners(self.bounds, positions)
 
     def classes(self) -> dict[Any, str]:
         """As the base's; raises DataError also where no row has a label."""
@@ -87,3 +69,26 @@ def items_of(split: str, rows: Rows, column: str) -> tuple[Rows, Integers]:
     names = {column: rows.class_names[column]} if column in rows.class_names else {}
     items = Items(pyarrow.table({column: compute.list_flatten(lists)}), names)
     return items, np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
+
+
+def check_items(split: str, items: Rows, column: str, bounds: Integers, *, also_empty: bool = True) -> None:
+    """Raises DataError where an item of a list is null or, unless it may be, the empty text."""
+    import numpy as np
+    from pyarrow import compute
+
+    values = items.table.column(column)
+    missing = values.is_null()
+    if also_empty and items.kind(column) in TEXT:
+        missing = compute.or_kleene(missing, compute.equal(values, ""))
+    found = _owners(bounds, np.flatnonzero(missing.to_numpy()))
+    if len(found):
+        raise DataError(
+            f'column "{column}" of the {split} split has an empty item in {rows_in_words(len(found))}, the first of '
+            f"them row {found[0] + 1:,}: fill or remove it"
+        )
+
+
+def _owners(bounds: Integers, positions: Integers) -> Integers:
+    import numpy as np
+
+    return np.unique(np.searchsorted(bounds, positions, side="right") - 1)

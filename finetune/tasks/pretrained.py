@@ -93,13 +93,13 @@ def quiet_transformers() -> Iterator[None]:
             transformers_logging.enable_progress_bar()  # type: ignore[no-untyped-call]
 
 
-def load_tokenizer(source: Pretrained, *, max_length: int) -> PreTrainedTokenizerBase:
-    """Returns the tokenizer, with a padding token.
+def load_tokenizer(source: Pretrained, *, max_length: int, **settings: Any) -> PreTrainedTokenizerBase:
+    """Returns the tokenizer, with a padding token; `settings`: of its own, in place of those that it comes with.
 
     Raises ModelError where there is none, it has more tokens than the model, or the model can't take `max_length`.
     """
     with source.reading("tokenizer") as keywords:
-        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(source.location, **keywords)
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(source.location, **keywords, **settings)
         config = AutoConfig.from_pretrained(source.location, **keywords)
     # Where the files are missing, transformers 5 returns a tokenizer of nothing but special tokens.
     if set(tokenizer.get_vocab()) <= set(tokenizer.all_special_tokens):

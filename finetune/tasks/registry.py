@@ -14,12 +14,14 @@ from finetune.tasks.image_classification import ImageClassification
 from finetune.tasks.multi_label import MultiLabel
 from finetune.tasks.text_classification import TextClassification
 from finetune.tasks.text_regression import TextRegression
+from finetune.tasks.token_classification import TokenClassification
 
 TASKS: dict[str, type[Task]] = {
     "text_classification": TextClassification,
     "text_regression": TextRegression,
     "image_classification": ImageClassification,
     "multi_label": MultiLabel,
+    "token_classification": TokenClassification,
 }
 """The tasks by name; `register_task` adds to it."""
 
