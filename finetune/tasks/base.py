@@ -58,12 +58,13 @@ class Outline:
     """What a split has, without a model. `shares`: the number of examples of each class, where there are classes.
 
     `texts`: the columns of texts that a model is given together, each of as many texts as there are examples; none for
-    what isn't text.
+    what isn't text. `added`: how many tokens the task adds to those that the tokenizer makes of an example.
     """
 
     count: int
     shares: Mapping[str, int]
     texts: tuple[Sequence[str], ...]
+    added: int = 0
 
 
 @dataclass(frozen=True)
@@ -79,17 +80,13 @@ class Task:
     """What a run predicts. Subclasses are frozen dataclasses of settings, `name` the first, and a row of a table.
 
     `form`: of the answers that metrics are computed from; `metrics`: those of a recipe that names none, the first of
-    which selects models; `max_length`: the tokens that are kept of an example, None where there are none to count;
-    `one_to_one`: whether each example read is one that is trained on, so that their number is known without a
-    tokenizer.
+    which selects models; `max_length`: the tokens that are kept of an example, None where there are none to count.
     """
 
     __pydantic_config__: ClassVar[Any] = {"extra": "forbid", "strict": True}
 
     form: ClassVar[Form]
     metrics: ClassVar[tuple[str, ...]]
-    one_to_one: ClassVar[bool] = True
-
     name: str
 
     def to_dict(self) -> dict[str, Any]:
@@ -101,6 +98,11 @@ class Task:
     def longest(self) -> int | None:
         """How many tokens are kept of an example, None where there are none to count."""
         return getattr(self, "max_length", None)
+
+    @property
+    def one_to_one(self) -> bool:
+        """Whether each example read is one that is trained on, so that their number is known without a tokenizer."""
+        return True
 
     @property
     def columns(self) -> tuple[str, ...]:

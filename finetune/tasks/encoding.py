@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import torch
@@ -57,7 +57,7 @@ class EncodedSplit(torch.utils.data.Dataset[dict[str, Any]]):
     truncated: int = 0
 
     @classmethod
-    def of(cls, tokens: Tokens, labels: Any) -> EncodedSplit:
+    def of(cls, tokens: Tokens, labels: Any) -> Self:
         """Returns all examples of a split, in order."""
         return cls(
             features=tokens.features,
@@ -86,19 +86,18 @@ class EncodedSplit(torch.utils.data.Dataset[dict[str, Any]]):
                 f"the first of them row {self.rows[without[0]] + 1:,}: fill or remove them"
             )
 
-    def sorted_by_length(self) -> EncodedSplit:
+    def sorted_by_length(self) -> Self:
         """Returns the same examples, longest first, so that batches in order are padded little."""
         return self.select(np.argsort(-self.lengths, kind="stable"))
 
-    def select(self, positions: Integers) -> EncodedSplit:
+    def select(self, positions: Integers) -> Self:
         """Returns the examples at `positions`, in that order; their tokens stay where they are."""
-        return EncodedSplit(
-            features=self.features,
+        return replace(
+            self,
             starts=self.starts[positions],
             lengths=self.lengths[positions],
             labels=None if self.labels is None else self.labels[positions],
             rows=self.rows[positions],
-            truncated=self.truncated,
         )
 
 

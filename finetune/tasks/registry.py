@@ -10,9 +10,15 @@ from pydantic import TypeAdapter
 
 from finetune.errors import SettingError, did_you_mean
 from finetune.tasks.base import Task
+from finetune.tasks.causal_language_modelling import CausalLanguageModelling
+from finetune.tasks.masked_language_modelling import MaskedLanguageModelling
 from finetune.tasks.text_classification import TextClassification
 
-TASKS: dict[str, type[Task]] = {"text_classification": TextClassification}
+TASKS: dict[str, type[Task]] = {
+    "text_classification": TextClassification,
+    "causal_language_modelling": CausalLanguageModelling,
+    "masked_language_modelling": MaskedLanguageModelling,
+}
 """The tasks by name; `register_task` adds to it."""
 
 Registered = TypeVar("Registered", bound=type[Task])

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -56,6 +57,11 @@ class LengthGroupedBatches(Sampler[list[int]]):
         """Makes `epoch`, counted from 0, the next to be drawn."""
         self._epoch = epoch
 
+    @property
+    def drawn_from(self) -> tuple[int, int]:
+        """The seed, and the epoch that is drawn, or is the next to be."""
+        return self._seed, self._epoch
+
     def epoch_batches(self, epoch: int) -> list[Integers]:
         """Returns the global batches of `epoch`, in order."""
         generator = np.random.default_rng([self._seed, epoch])
@@ -90,8 +96,34 @@ class LengthGroupedBatches(Sampler[list[int]]):
         return self.updates_per_epoch * self._accumulation
 
 
+@runtime_checkable
+class RandomCollator(Protocol):
+    """A collator that draws by itself: one and the same for an evaluation, and anew in each epoch of training."""
+
+    def __call__(self, examples: Any) -> Any: ...
+    def in_epoch(self, seed: int, epoch: int) -> Callable[[Any], Any]:
+        """Returns the collator of an epoch, whose draws (seed, epoch) and an example's row decide."""
+
+
+@dataclass(frozen=True)
+class OfEpoch:
+    """A collator that is always of the epoch that `batches` are drawn in, as Trainer tells them and no one else.
+
+    In an epoch that it resumes in it makes a loader of its own, with the same sampler and the same collator.
+    """
+
+    collator: RandomCollator
+    batches: LengthGroupedBatches
+
+    def __call__(self, examples: Any) -> Any:
+        return self.collator.in_epoch(*self.batches.drawn_from)(examples)
+
+
 class TrainingLoader(DataLoader[Any]):
-    """A loader over `LengthGroupedBatches` that draws nothing from the global random state."""
+    """A loader over `LengthGroupedBatches` that draws nothing from the global random state.
+
+    `collator`: one that has `in_epoch` is asked for that of each epoch.
+    """
 
     def __init__(
         self,
@@ -105,7 +137,7 @@ class TrainingLoader(DataLoader[Any]):
         super().__init__(
             dataset,
             batch_sampler=batches,
-            collate_fn=collator,
+            collate_fn=OfEpoch(collator, batches) if isinstance(collator, RandomCollator) else collator,
             num_workers=workers,
             pin_memory=pin_memory,
             generator=torch.Generator(),
