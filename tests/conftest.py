@@ -50,6 +50,14 @@ def tiny_model(tmp_path_factory, save_model):
 
 
 @pytest.fixture(scope="session")
+def tiny_causal_model(tmp_path_factory):
+    """The folder of a GPT-2 for up to 64 tokens."""
+    folder = tmp_path_factory.mktemp("tiny_causal_model")
+    tiny.save_causal_model(folder, positions=64)
+    return folder
+
+
+@pytest.fixture(scope="session")
 def review_files(tmp_path_factory):
     """A folder with the reviews of `tiny.write_reviews`."""
     folder = tmp_path_factory.mktemp("reviews")

@@ -24,6 +24,21 @@ training: {{duration: 2ep, batch_size: 16, precision: fp32, seed: 0}}
 evaluation: {{every: 1ep, metrics: [accuracy, f1_macro], select: accuracy, keep: best, batch_size: 32}}
 """
 
+LANGUAGE_RECIPE = """
+task: {task}
+model: {{path: "{model}"}}
+data: {{files: {{train: train.jsonl, validation: validation.jsonl, test: test.jsonl}}}}
+schedule: {{name: linear, warmup: 1}}
+optimizer: {{name: adamw, learning_rate: 1e-2}}
+training: {{duration: 6ep, batch_size: 8, precision: fp32, seed: 0}}
+evaluation: {{every: 3ep, batch_size: 16}}
+checkpoints: {{every: null}}
+"""
+CHAT_TEMPLATE = (
+    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
 
 def sentences(count, seed):
     """Returns `count` rows in the form of SST-2: 3 to 30 words, half of them telling, classes drawn evenly."""
@@ -156,3 +171,54 @@ def tagged(count, seed):
             tags += [f"B-{kind}", *[f"I-{kind}"] * (length - 1), *["O"] * (len(words) - len(tags) - length)]
         rows.append({"tokens": words, "tags": tags})
     return rows
+
+
+def successions(count, seed):
+    """Returns `count` texts of 4 to 20 words in the order of NEUTRAL, from one drawn on, so that each tells the next."""
+    draw = random.Random(seed)
+    words = NEUTRAL.split()
+    texts = []
+    for _ in range(count):
+        start, length = draw.randrange(len(words)), draw.randint(4, 20)
+        texts.append(" ".join(words[(start + place) % len(words)] for place in range(length)))
+    return texts
+
+
+def save_causal_model(folder, *, positions):
+    """Saves a GPT-2 of random weights and its tokenizer, bytes in pairs as GPT-2's, with a chat template."""
+    import torch
+    from tokenizers import ByteLevelBPETokenizer
+    from transformers import GPT2Config, GPT2LMHeadModel, GPT2TokenizerFast
+
+    trained = ByteLevelBPETokenizer()
+    trained.train_from_iterator(
+        [f"{NEUTRAL} {GOOD} {BAD}"] * 2, vocab_size=600, show_progress=False, special_tokens=["<|endoftext|>"]
+    )
+    state = json.loads(trained.to_str())["model"]
+    tokenizer = GPT2TokenizerFast(vocab=state["vocab"], merges=[tuple(pair) for pair in state["merges"]])
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<|im_start|>", "<|im_end|>"]})
+    tokenizer.chat_template = CHAT_TEMPLATE
+    tokenizer.model_max_length = positions
+    config = GPT2Config(
+        vocab_size=len(tokenizer),
+        n_positions=positions,
+        n_embd=32,
+        n_layer=2,
+        n_head=2,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        GPT2LMHeadModel(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+def write_language_recipe(folder, model, task, rows):
+    """Writes train, validation and test of 200, 60 and 60 of `rows(count, seed)`, and small.yaml; returns its path."""
+    for seed, (split, count) in enumerate({"train": 200, "validation": 60, "test": 60}.items(), start=1):
+        lines = [json.dumps(row) + "\n" for row in rows(count, seed)]
+        (folder / f"{split}.jsonl").write_text("".join(lines), encoding="utf-8")
+    path = folder / "small.yaml"
+    path.write_text(LANGUAGE_RECIPE.format(model=model.as_posix(), task=json.dumps(task)), encoding="utf-8")
+    return path

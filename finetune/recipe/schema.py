@@ -42,7 +42,8 @@ Seed = Annotated[int, Field(ge=0, lt=2**32)]
 
 
 def _check_run_length(value: DurationLike) -> DurationLike:
-    parse_duration(value, field="duration").run_steps(updates_per_epoch=1)
+    # How much an update takes is known when the data is, and doesn't matter here.
+    parse_duration(value, field="duration").run_steps(updates_per_epoch=1, samples_per_update=1, tokens_per_update=1)
     return value
 
 

@@ -58,13 +58,15 @@ class Outline:
     """What a split has, without a model. `shares`: the number of examples of each class, where there are classes.
 
     `texts`: the columns of texts that a model is given together, each of as many texts as there are examples; none for
-    what isn't text. `sizes`: the width and the height of each image, shape (n, 2), where examples are images.
+    what isn't text. `added`: how many tokens the task adds to those that the tokenizer makes of an example. `sizes`:
+    the width and the height of each image, shape (n, 2), where examples are images.
     """
 
     count: int
     shares: Mapping[str, int]
     texts: tuple[Sequence[str], ...]
     sizes: Array | None = None
+    added: int = 0
 
 
 @dataclass(frozen=True)
@@ -80,17 +82,14 @@ class Task:
     """What a run predicts. Subclasses are frozen dataclasses of settings, `name` the first, and a row of a table.
 
     `form`: of the answers that metrics are computed from; `metrics`: those of a recipe that names none, the first of
-    which selects models; `max_length`: the tokens that are kept of an example, None where there are none to count;
-    `one_to_one`: whether each example read is one that is trained on, so that their number is known without a
-    tokenizer; `loss_over_classes`: whether the training loss is the cross-entropy of `class_logits`, so that labels can
-    be smoothed; `has_named_classes`: whether the classes are those of `read`, each label the number of one.
+    which selects models; `loss_over_classes`: whether the training loss is the cross-entropy of `class_logits`, so that
+    labels can be smoothed; `has_named_classes`: whether the classes are those of `read`, each label the number of one.
     """
 
     __pydantic_config__: ClassVar[Any] = {"extra": "forbid", "strict": True}
 
     form: ClassVar[Form]
     metrics: ClassVar[tuple[str, ...]]
-    one_to_one: ClassVar[bool] = True
     loss_over_classes: ClassVar[bool] = False
     has_named_classes: ClassVar[bool] = False
 
@@ -105,6 +104,11 @@ class Task:
     def longest(self) -> int | None:
         """How many tokens are kept of an example, None where there are none to count."""
         return getattr(self, "max_length", None)
+
+    @property
+    def one_to_one(self) -> bool:
+        """Whether each example read is one that is trained on, so that their number is known without a tokenizer."""
+        return True
 
     @property
     def columns(self) -> tuple[str, ...]:

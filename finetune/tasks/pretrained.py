@@ -15,7 +15,14 @@ from typing import Any
 
 import torch
 from huggingface_hub import hf_hub_download
-from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoConfig,
+    AutoTokenizer,
+    GenerationConfig,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 from transformers.utils import logging as transformers_logging
 from transformers.utils.peft_utils import find_adapter_config_file
 
@@ -153,10 +160,14 @@ class LoadedModel:
 
 @dataclass(frozen=True)
 class Weights:
-    """Pretrained tensors held in memory, for as many models as are made of them."""
+    """Pretrained tensors held in memory, for as many models as are made of them.
+
+    `generation`: by which settings a model that can generates, which aren't in its `config`.
+    """
 
     kind: type[PreTrainedModel]
     config: PreTrainedConfig
+    generation: GenerationConfig | None
     tensors: Mapping[str, torch.Tensor]
     commit: str | None
 
@@ -165,7 +176,9 @@ class Weights:
         """Returns a copy of what was read for `loaded`, which must not have been trained yet."""
         state = loaded.model.state_dict()
         tensors = {name: tensor.clone() for name, tensor in state.items() if name not in loaded.new_tensors}
-        return cls(type(loaded.model), copy.deepcopy(loaded.model.config), tensors, loaded.commit)
+        config = copy.deepcopy(loaded.model.config)
+        generation = copy.deepcopy(getattr(loaded.model, "generation_config", None))
+        return cls(type(loaded.model), config, generation, tensors, loaded.commit)
 
     def load(self, *, seed: int) -> LoadedModel:
         """Returns the model that `load_model` would read for `seed`, and leaves the same random state."""
@@ -181,6 +194,8 @@ class Weights:
                 output_loading_info=True,
             )
         model, report = made
+        if self.generation is not None:
+            model.generation_config = copy.deepcopy(self.generation)
         model.name_or_path = model.config.name_or_path = self.config.name_or_path
         return LoadedModel(model, tuple(sorted(report["missing_keys"])), self.commit)
 

@@ -10,7 +10,9 @@ from pydantic import TypeAdapter
 
 from finetune.errors import SettingError, did_you_mean
 from finetune.tasks.base import Task
+from finetune.tasks.causal_language_modelling import CausalLanguageModelling
 from finetune.tasks.image_classification import ImageClassification
+from finetune.tasks.masked_language_modelling import MaskedLanguageModelling
 from finetune.tasks.multi_label import MultiLabel
 from finetune.tasks.text_classification import TextClassification
 from finetune.tasks.text_regression import TextRegression
@@ -22,6 +24,8 @@ TASKS: dict[str, type[Task]] = {
     "image_classification": ImageClassification,
     "multi_label": MultiLabel,
     "token_classification": TokenClassification,
+    "causal_language_modelling": CausalLanguageModelling,
+    "masked_language_modelling": MaskedLanguageModelling,
 }
 """The tasks by name; `register_task` adds to it."""
 

@@ -32,6 +32,8 @@ from finetune.training.tracking import check_trackers
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
+    from finetune.tasks.base import Outline
+
 Texts = tuple[Sequence[str], ...]
 
 MOST_TOKENIZED = 500
@@ -133,7 +135,8 @@ def _number(path: Path, key: str) -> int | None:
 def _split(recipe: Recipe, split: str, data: RawData, tokenizer: Tokenizer | None) -> SplitOutlook:
     outline = recipe.task.outline(data.examples[split], data.classes)
     count = outline.count
-    used = min(count, recipe.data.examples.get("train", count)) if split == "train" else count
+    drawn = split == "train" and recipe.task.one_to_one
+    used = min(count, recipe.data.examples.get("train", count)) if drawn else count
     shown = SplitOutlook(examples=count, used=used, classes=dict(outline.shares))
     if outline.sizes is not None:
         return replace(shown, sizes=Sizes.of(outline.sizes))
@@ -141,7 +144,9 @@ def _split(recipe: Recipe, split: str, data: RawData, tokenizer: Tokenizer | Non
         return shown
     characters, words = _characters_and_words(outline.texts)
     longest = recipe.task.longest
-    tokens = None if tokenizer is None or longest is None else _tokens(outline.texts, longest, tokenizer)
+    tokens = None
+    if tokenizer is not None and longest is not None:
+        tokens = _tokens(outline, longest if recipe.task.one_to_one else None, tokenizer)
     return replace(shown, characters=characters, words=words, tokens=tokens)
 
 
@@ -151,19 +156,21 @@ def _characters_and_words(texts: Texts) -> tuple[Lengths, Lengths]:
     return Lengths.of(lengths[:, 0]), Lengths.of(lengths[:, 1])
 
 
-def _tokens(texts: Texts, longest: int, tokenizer: Tokenizer) -> Tokens:
-    rows = range(0, len(texts[0]), -(-len(texts[0]) // MOST_TOKENIZED))
-    lengths = _lengths_of(texts, rows, tokenizer)
-    return Tokens(Lengths.of(lengths), len(lengths), sum(length > longest for length in lengths))
+def _tokens(outline: Outline, longest: int | None, tokenizer: Tokenizer) -> Tokens:
+    """Returns the lengths of examples that are cut to `longest` tokens, or where it is None aren't cut."""
+    rows = range(0, outline.count, -(-outline.count // MOST_TOKENIZED))
+    lengths = _lengths_of(outline, rows, tokenizer)
+    cut = 0 if longest is None else sum(length > longest for length in lengths)
+    return Tokens(Lengths.of(lengths), len(lengths), cut)
 
 
-def _lengths_of(texts: Texts, rows: Sequence[int], tokenizer: Tokenizer) -> list[int]:
+def _lengths_of(outline: Outline, rows: Sequence[int], tokenizer: Tokenizer) -> list[int]:
     lengths: list[int] = []
     for start in range(0, len(rows), CHUNK):
         chunk = rows[start : start + CHUNK]
-        first, *second = ([part[row] for row in chunk] for part in texts)
+        first, *second = ([part[row] for row in chunk] for part in outline.texts)
         lengths += token_lengths(tokenizer, first, second[0] if second else None)
-    return lengths
+    return [length + outline.added for length in lengths]
 
 
 def _horizon(recipe: Recipe, data: DataOutlook) -> Horizon | None:
@@ -171,7 +178,8 @@ def _horizon(recipe: Recipe, data: DataOutlook) -> Horizon | None:
         return None
     samples, tokens = data.splits["train"].used, 0
     if _counts_tokens(recipe.to_dict()):
-        if data.tokenizer is None or recipe.task.longest is None:
+        outline = recipe.task.outline(data.raw.examples["train"], data.raw.classes)
+        if data.tokenizer is None or recipe.task.longest is None or not outline.texts:
             return None
         tokens = _train_tokens(recipe, data.raw, samples, data.tokenizer)
     updates = -(-samples // recipe.training.batch_size)
@@ -191,7 +199,7 @@ def _train_tokens(recipe: Recipe, raw: RawData, samples: int, tokenizer: Tokeniz
     """Returns the tokens of an epoch, each example cut to what the task keeps."""
     outline, longest = recipe.task.outline(raw.examples["train"], raw.classes), recipe.task.longest
     rows = draw(outline.count, samples, seed=recipe.training.seed)
-    lengths = _lengths_of(outline.texts, rows.tolist(), tokenizer)
+    lengths = _lengths_of(outline, rows.tolist(), tokenizer)
     return sum(lengths if longest is None else (min(length, longest) for length in lengths))
 
 

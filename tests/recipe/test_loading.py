@@ -256,3 +256,8 @@ def test_differences_are_named_by_their_keys(load):
         "schedule.every": (None, "30%"),
     }
     assert load().differences(load()) == {}
+
+
+@pytest.mark.parametrize("duration", ["64k samples", "2M tokens"])
+def test_a_run_may_be_as_long_as_so_many_samples_or_tokens(load, duration):
+    assert load("", f"training.duration={duration}").training.duration == duration

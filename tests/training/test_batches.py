@@ -2,10 +2,11 @@
 
 import numpy as np
 import pytest
+from accelerate import skip_first_batches
 from hypothesis import given
 from hypothesis import strategies as st
 
-from finetune.training.batches import BLOCK_BATCHES, LengthGroupedBatches
+from finetune.training.batches import BLOCK_BATCHES, LengthGroupedBatches, TrainingLoader
 
 
 def make(lengths, **settings):
@@ -103,3 +104,32 @@ def test_the_fingerprint_tells_orders_apart(change):
     assert make(range(40)).fingerprint(rows) == make(range(40), processes=2, rank=1).fingerprint(rows)
     assert make(range(40)).fingerprint(rows) != make(range(40), **change).fingerprint(rows)
     assert make(range(40)).fingerprint(rows) != make(range(40)).fingerprint(rows + 1)
+
+
+class Drawn:
+    """A collator that says what it would draw from."""
+
+    def __init__(self, *drawn_from):
+        self.drawn_from = drawn_from
+
+    def in_epoch(self, seed, epoch):
+        return Drawn(seed, epoch)
+
+    def __call__(self, examples):
+        return self.drawn_from
+
+
+@pytest.mark.parametrize("skipped", [0, 3])
+def test_a_collator_that_draws_is_of_the_epoch_that_trainer_sets(skipped):
+    batches = make(range(20), seed=7)
+    loader = TrainingLoader(range(20), batches, Drawn(), workers=0, pin_memory=False)
+    assert set(loader) == {(7, 0)}
+    for epoch in (2, 3):
+        # As Trainer does where it goes on within an epoch, before it says which.
+        loading = skip_first_batches(loader, skipped) if skipped else loader
+        batches.set_epoch(epoch)
+        assert list(loading) == [(7, epoch)] * (5 - skipped)
+
+
+def test_a_collator_that_draws_nothing_is_left_as_it_is():
+    assert TrainingLoader(range(20), make(range(20)), sum, workers=0, pin_memory=False).collate_fn is sum
