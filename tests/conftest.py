@@ -91,6 +91,23 @@ def train(small_recipe):
     return run
 
 
+@pytest.fixture(scope="session")
+def finished_run(tmp_path_factory, tiny_model, review_files):
+    """The directory of a run of the small recipe, which has learnt to tell the sentences apart."""
+    from rich.console import Console
+
+    from finetune.recipe import load_recipe
+    from finetune.training import fine_tune, run_directory
+
+    folder = tmp_path_factory.mktemp("finished")
+    for file in review_files.iterdir():
+        shutil.copy(file, folder)
+    path = tiny.write_recipe(folder, tiny_model)
+    recipe = load_recipe(path, [f"output={folder / 'runs'}"])
+    fine_tune(recipe, source=path, console=Console(file=io.StringIO()))
+    return run_directory(recipe, source=path)
+
+
 @pytest.fixture
 def steady_model(tiny_model, tmp_path):
     """The tiny model without dropout, so that a batch gives the same loss however it is cut."""

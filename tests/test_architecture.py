@@ -28,7 +28,8 @@ ARROWS = {
     "evaluation": {"errors", "keys", "untrusted", "whole_files"},
     "report": {"errors", "untrusted", "evaluation", "figures"},
     "training": {
-        *("errors", "keys", "untrusted", "schedules", "optimizers", "metrics", "data", "tasks", "recipe", "evaluation")
+        *("errors", "keys", "untrusted", "schedules", "optimizers", "metrics", "data", "tasks", "recipe", "evaluation"),
+        "report",
     },
     "study": {"errors", "untrusted", "recipe", "evaluation", "training"},
     "inference": {

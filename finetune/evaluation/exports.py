@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from finetune.errors import SettingError
 from finetune.evaluation.analysis import Analyses, Analysis
 from finetune.evaluation.comparison import Comparison, Row
+from finetune.evaluation.markdown import escaped, table_line
 from finetune.evaluation.record import write_atomically
 from finetune.evaluation.runs import RecordedRun
 from finetune.evaluation.tables import TextTable, table_across, tables_of
-from finetune.untrusted import visible
 
 
 def check_output(option: str, path: Path, *suffixes: str) -> None:
@@ -110,30 +110,17 @@ def _markdown(analyses: Analyses) -> Iterator[str]:
 
 def _section(analysis: Analysis) -> Iterator[str]:
     comparison = analysis.comparison
-    yield f"## {_escaped(comparison.name)}: {comparison.split} {_escaped(comparison.metric)}"
+    yield f"## {escaped(comparison.name)}: {comparison.split} {escaped(comparison.metric)}"
     yield ""
-    yield from (f"- {_escaped(sentence)}" for sentence in [*analysis.conclusion, *analysis.cautions])
+    yield from (f"- {escaped(sentence)}" for sentence in [*analysis.conclusion, *analysis.cautions])
     for table in tables_of(analysis):
         yield from _markdown_table(table)
 
 
 def _markdown_table(table: TextTable) -> Iterator[str]:
-    yield from ("", *([f"### {_escaped(table.title)}", ""] if table.title else []))
-    yield _line(table.columns)
-    yield _line([":--" if place < table.labels else "--:" for place in range(len(table.columns))], escape=str)
-    yield from map(_line, table.rows)
+    yield from ("", *([f"### {escaped(table.title)}", ""] if table.title else []))
+    yield table_line(table.columns)
+    yield table_line([":--" if place < table.labels else "--:" for place in range(len(table.columns))], escape=str)
+    yield from map(table_line, table.rows)
     yield ""
-    yield from (f"{_escaped(note)}  " for note in table.notes)
-
-
-def _line(cells: Any, escape: Callable[[str], str] | None = None) -> str:
-    return f"| {' | '.join(map(escape or _escaped, cells))} |"
-
-
-_MARKUP: Mapping[int, str] = str.maketrans(
-    {**{sign: f"\\{sign}" for sign in "\\`*_[]#|~"}, "<": "&lt;", ">": "&gt;", "&": "&amp;", "\n": " "}
-)
-
-
-def _escaped(text: str) -> str:
-    return visible(text).translate(_MARKUP)
+    yield from (f"{escaped(note)}  " for note in table.notes)

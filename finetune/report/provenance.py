@@ -144,11 +144,16 @@ def _listed(seeds: Sequence[int]) -> str:
 
 def recipe(view: View) -> str:
     """Returns the recipe of the first run as YAML, without where things lay on the machine that ran it."""
-    recorded = view.rows[0].records[0].recipe
+    return without_places(view.rows[0].records[0].recipe)
+
+
+def without_places(recorded: Mapping[str, Any]) -> str:
+    """Returns a recorded recipe as YAML; of a path only the last part stays."""
     kept = {
         key: dict(_without_paths(key, value)) if isinstance(value, Mapping) else value
         for key, value in recorded.items()
     }
+    kept["plugins"] = _last_parts(recorded.get("plugins"))
     kept = {key: value for key, value in kept.items() if key != "output" and value not in (None, {}, [])}
     return str(yaml.safe_dump(kept, sort_keys=False, allow_unicode=True, width=100))
 

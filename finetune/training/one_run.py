@@ -26,6 +26,7 @@ from finetune.evaluation.record import (
     write_atomically,
     write_record,
 )
+from finetune.report.model_card import write_card
 from finetune.schedules import CooldownOnRequest
 from finetune.training.arguments import training_arguments
 from finetune.training.averaging import Averages
@@ -216,6 +217,8 @@ class OneRun:
             results,
         )
         if main:
+            if results is not None:
+                write_card(plan.run / MODEL, record)
             self.history.flush()  # the record says that the run is over, so nothing may still be missing
             write_record(plan.run, record)
             shutil.rmtree(plan.run / CHECKPOINTS, ignore_errors=True)
