@@ -231,3 +231,23 @@ def test_a_study_is_launched_on_two_processes_and_shares_updates_there_too(small
         name: results for name, (results, _) in apart.items()
     }
     assert {continued.step for _, continued in shared.values()} == {11}
+
+
+def test_two_processes_weigh_smooth_and_average_as_one(small_recipe, tiny_model, tmp_path):
+    """Batches of 18 are cut in two, whose classes differ: each part's own weights would give another loss."""
+    settings = (
+        "regularisation={label_smoothing: 0.1, class_weights: {negative: 5.0}, dropout: 0.0}",
+        *("averaging={ema: {decay: 0.9}, keep: ema}", "training.batch_size=18", "training.precision=fp32"),
+    )
+    runs = {}
+    for name in ("cpu", "cpu_2_processes"):
+        line = launch_line(name).replace("recipes/minilm_reviews.yaml", str(small_recipe))
+        done = launch(" ".join([line, f"output={tmp_path / name}", *map(shlex.quote, settings)]))
+        assert done.returncode == 0, done.stdout + done.stderr
+        (runs[name],) = find_runs([tmp_path / name])
+    one, two = runs.values()
+    assert [row["loss"] for row in updates(two)][:5] == pytest.approx(
+        [row["loss"] for row in updates(one)][:5], rel=1e-4
+    )
+    losses = [[row["evaluation"]["loss"] for row in read_history(run) if "evaluation" in row] for run in (one, two)]
+    assert losses[1] == pytest.approx(losses[0], rel=1e-2)

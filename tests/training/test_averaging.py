@@ -191,3 +191,13 @@ def test_a_run_stopped_while_its_averages_are_evaluated_has_its_own_weights_agai
         train(*settings)
     train(*settings)
     assert_equal_outcomes(outcome(run), expected)
+
+
+@pytest.mark.slow
+def test_averages_of_an_adapter_are_of_what_it_trains(train):
+    pytest.importorskip("peft")
+    record, run = train(*BOTH, "averaging.keep=ema", "adapter={rank: 2}", "regularisation.neftune=5")
+    assert record.results.weights == "ema"
+    assert {*record.results.beside} == {"plain", "average"}
+    kept = load_file(run / MODEL / "model.safetensors")
+    assert not any("lora" in name for name in kept)  # merged, as the average that it is
