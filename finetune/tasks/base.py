@@ -57,14 +57,16 @@ class Split(Protocol):
 class Outline:
     """What a split has, without a model. `shares`: the number of examples of each class, where there are classes.
 
-    `texts`: the columns of texts that a model is given together, each of as many texts as there are examples; none for
-    what isn't text. `sizes`: the width and the height of each image, shape (n, 2), where examples are images.
+    `texts`: the columns of texts that a model is given together, each of as many texts as there are examples, times
+    `sequences`, how many in turn an example has; none for what isn't text. `sizes`: the width and the height of each
+    image, shape (n, 2), where examples are images.
     """
 
     count: int
     shares: Mapping[str, int]
     texts: tuple[Sequence[str], ...]
     sizes: Array | None = None
+    sequences: int = 1
 
 
 @dataclass(frozen=True)
@@ -149,6 +151,10 @@ class Task:
         `keep`: keeps what was made for another time, of examples known by the `fingerprint` of their columns.
         """
         raise NotImplementedError
+
+    def examples_in(self, split: Any) -> int:
+        """Returns how many examples an encoded split is judged by: all that it has, unless several are one together."""
+        return len(split)
 
     def collator(self, processor: Any) -> Any:
         """Returns what makes a batch of examples: tensors by name, "labels" among them, each of the batch's length."""

@@ -12,6 +12,8 @@ from finetune.errors import SettingError, did_you_mean
 from finetune.tasks.base import Task
 from finetune.tasks.image_classification import ImageClassification
 from finetune.tasks.multi_label import MultiLabel
+from finetune.tasks.multiple_choice import MultipleChoice
+from finetune.tasks.question_answering import QuestionAnswering
 from finetune.tasks.text_classification import TextClassification
 from finetune.tasks.text_regression import TextRegression
 
@@ -20,6 +22,8 @@ TASKS: dict[str, type[Task]] = {
     "text_regression": TextRegression,
     "image_classification": ImageClassification,
     "multi_label": MultiLabel,
+    "multiple_choice": MultipleChoice,
+    "question_answering": QuestionAnswering,
 }
 """The tasks by name; `register_task` adds to it."""
 
