@@ -31,7 +31,21 @@ import rated_sentences
 from pyarrow import parquet
 
 VALIDATION, TEST = 1000, 1500
+CHOICES, APART, ROUNDS = 4, 0.5, 10
+QUESTION = "Which sentence is the most positive?"
 COLUMNS = ("id", "sentence", "label", "rating")
+QUESTIONS = pyarrow.schema(
+    {
+        "choices": pyarrow.list_(pyarrow.string()),
+        "label": pyarrow.int64(),
+        "ratings": pyarrow.list_(pyarrow.float64()),
+        "question": pyarrow.string(),
+        "context": pyarrow.string(),
+        "answers": pyarrow.struct(
+            {"text": pyarrow.list_(pyarrow.string()), "answer_start": pyarrow.list_(pyarrow.int64())}
+        ),
+    }
+)
 
 
 class AssetError(Exception):
@@ -125,6 +139,27 @@ The tags are **not** human annotations: they follow by rule from human ratings o
 word is telling, POS or NEG, by the sign of its mean rating; telling words of one sign in a row are one span; a negation
 (not, never, -n't, ...) up to three words before turns the sign, and begins the span. `tags` in
 scripts/rated_sentences.py is the rule. To learn it is to learn which words tell, and where a negation reaches."""
+
+CHOICES_CARD = """# Which of four movie-review sentences is the most positive, by human ratings
+
+| split | questions | the first, second, third, fourth is right |
+|---|---|---|
+{rows}
+
+Columns: `choices`, four sentences; `label`, the number from 0 of the one with the highest mean human rating; `ratings`,
+the four means, from -4 to 4. The same as questions about a text: `question`, always "{question}";
+`context`, the four sentences one after the other; `answers`, the right one as a text and where it starts.
+
+**Source.** The sentences of movie_reviews, whose README.md says more, each of its splits by itself: no sentence is in
+two splits, or in two questions.
+
+**Prepared** by scripts/fetch_assets.py: in each of {rounds} rounds the sentences of a split that weren't in a question
+yet were ordered by the SHA-256 of the round and the sentence and taken four at a time; such four make a question, in
+that order, if the highest rating is {apart} or more above the second. Those left at the end are left out.
+
+**Licence.** MIT, as vaderSentiment. **Citation.** C. J. Hutto and E. Gilbert (2014), VADER: A Parsimonious Rule-based
+Model for Sentiment Analysis of Social Media Text, ICWSM-14.
+"""
 
 
 @dataclass(frozen=True)
@@ -235,12 +270,65 @@ def split(reviews: Sequence[Review]) -> dict[str, list[Review]]:
     return {"train": ordered[VALIDATION + TEST :], "validation": validation, "test": test}
 
 
+def in_fours(reviews: Sequence[Review]) -> list[tuple[Review, ...]]:
+    """Returns questions: fours of which one is rated clearly above the others, each sentence in one at most."""
+    questions, left = [], list(reviews)
+    for number in range(ROUNDS):
+        left.sort(key=lambda review: hashlib.sha256(f"{number} {review.key}".encode()).hexdigest())
+        fours = [tuple(left[start : start + CHOICES]) for start in range(0, len(left) - CHOICES + 1, CHOICES)]
+        kept = [four for four in fours if are_apart(four)]
+        questions += kept
+        used = {review.id for four in kept for review in four}
+        left = [review for review in left if review.id not in used]
+    return questions
+
+
+def are_apart(four: Sequence[Review]) -> bool:
+    *_, second, highest = sorted(review.rating for review in four)
+    return round(highest - second, 9) >= APART
+
+
+def question_of(four: Sequence[Review]) -> dict[str, object]:
+    """Returns the row of a question: as choices, and as a question about a text."""
+    sentences = [review.sentence for review in four]
+    label = max(range(CHOICES), key=lambda place: four[place].rating)
+    start = sum(len(sentence) + 1 for sentence in sentences[:label])
+    return {
+        "choices": sentences,
+        "label": label,
+        "ratings": [review.rating for review in four],
+        "question": QUESTION,
+        "context": " ".join(sentences),
+        "answers": {"text": [sentences[label]], "answer_start": [start]},
+    }
+
+
+def write_choices(archive: Path, folder: Path) -> None:
+    """Writes questions with four choices, of each split by itself, and their data card to `folder`."""
+    rows = []
+    with replacing(folder) as aside:
+        for name, reviews in split(rated(distinct(list(read_reviews(archive))))).items():
+            questions = [question_of(four) for four in in_fours(reviews)]
+            parquet.write_table(pyarrow.Table.from_pylist(questions, schema=QUESTIONS), aside / f"{name}.parquet")
+            places = Counter(question["label"] for question in questions)
+            rows.append(
+                f"| {name} | {len(questions):,} | {', '.join(str(places[place]) for place in range(CHOICES))} |"
+            )
+        card = CHOICES_CARD.format(rows="\n".join(rows), question=QUESTION, rounds=ROUNDS, apart=APART)
+        (aside / "README.md").write_text(card, encoding="utf-8")
+
+
+def rated(reviews: Sequence[Review]) -> list[Review]:
+    """Returns the reviews that aren't neutral."""
+    return [review for review in reviews if review.rating != 0]
+
+
 def write_reviews(archive: Path, folder: Path) -> None:
     """Writes the splits and their data card to `folder`."""
     read = list(read_reviews(archive))
     unique = distinct(read)
-    rated = [review for review in unique if review.rating != 0]
-    splits = split(rated)
+    telling = rated(unique)
+    splits = split(telling)
     rows = []
     with replacing(folder) as aside:
         for name, reviews in splits.items():
@@ -255,7 +343,7 @@ def write_reviews(archive: Path, folder: Path) -> None:
             sha256=REVIEWS.sha256,
             read=len(read),
             duplicates=len(read) - len(unique),
-            neutral=len(unique) - len(rated),
+            neutral=len(unique) - len(telling),
             validation=VALIDATION,
             test=TEST,
         )
@@ -348,6 +436,7 @@ def fetch_all(assets: Path) -> None:
         (assets / "tweet_ratings", tweets, archive),
         (assets / "sentence_sources", write_sources, archive),
         (assets / "product_spans", write_spans, archive),
+        (assets / "movie_choices", write_choices, archive),
     ):
         if folder.exists():
             print(f"{folder}: already there")

@@ -57,9 +57,10 @@ class Split(Protocol):
 class Outline:
     """What a split has, without a model. `shares`: the number of examples of each class, where there are classes.
 
-    `texts`: the columns of texts that a model is given together, each of as many texts as there are examples; none for
-    what isn't text. `added`: how many tokens the task adds to those that the tokenizer makes of an example. `sizes`:
-    the width and the height of each image, shape (n, 2), where examples are images.
+    `texts`: the columns of texts that a model is given together, each of as many texts as there are examples, times
+    `sequences`, how many in turn an example has; none for what isn't text. `added`: how many tokens the task adds to
+    those that the tokenizer makes of an example. `sizes`: the width and the height of each image, shape (n, 2), where
+    examples are images.
     """
 
     count: int
@@ -67,6 +68,7 @@ class Outline:
     texts: tuple[Sequence[str], ...]
     sizes: Array | None = None
     added: int = 0
+    sequences: int = 1
 
 
 @dataclass(frozen=True)
@@ -153,6 +155,10 @@ class Task:
         `keep`: keeps what was made for another time, of examples known by the `fingerprint` of their columns.
         """
         raise NotImplementedError
+
+    def examples_in(self, split: Any) -> int:
+        """Returns how many examples an encoded split is judged by: all that it has, unless several are one together."""
+        return len(split)
 
     def collator(self, processor: Any) -> Any:
         """Returns what makes a batch of examples: tensors by name, "labels" among them, each of the batch's length."""

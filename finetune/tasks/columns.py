@@ -100,6 +100,23 @@ def flags_of(split: str, rows: Rows, column: str) -> np.ndarray[Any, np.dtype[np
     return flags
 
 
+def lists_of(split: str, rows: Rows, column: str) -> Any:
+    """Returns a column of lists of texts as it is stored; raises DataError where one is missing, or it holds others."""
+    from pyarrow import compute, types
+
+    check_filled(split, rows, column)
+    values = rows.table.column(column)
+    where = f'column "{column}" of the {split} split'
+    if not (types.is_list(values.type) or types.is_large_list(values.type)) or str(values.type.value_type) not in TEXT:
+        kind = f"lists of {values.type.value_type}" if types.is_list(values.type) else rows.kind(column)
+        raise DataError(f"{where} holds {kind}, not lists of texts; name the column of lists, or write them as such")
+    empty = compute.list_flatten(values).is_null()
+    if compute.any(empty).as_py():
+        row = compute.list_parent_indices(values).filter(empty)[0].as_py()
+        raise DataError(f"{where} lacks one of the texts of row {row + 1:,}: fill or remove it")
+    return values
+
+
 @dataclass(frozen=True)
 class Labels:
     """The labels of a split: whole numbers, truth values or texts; those of a ClassLabel by their names."""
@@ -162,8 +179,11 @@ class Labels:
         by_name = {name_of(value): value for value in self.distinct}
         return self.numbers([by_name.get(name, name) for name in names])
 
-    def numbers(self, classes: Sequence[Any]) -> Integers:
-        """Returns the position in `classes` of each label, shape (n,); raises DataError where one is none of them."""
+    def numbers(self, classes: Sequence[Any], kind: str = "class of the train split") -> Integers:
+        """Returns the position in `classes` of each label, shape (n,).
+
+        Raises DataError where one is none of them; `kind`: what they are then called.
+        """
         import numpy as np
         from pyarrow import compute
 
@@ -185,7 +205,7 @@ class Labels:
         choices = ", ".join(map(reprlib.repr, classes[:20])) + (", …" if len(classes) > 20 else "")
         raise DataError(
             f'column "{self.column}" of the {self.split} split holds {reprlib.repr(first)} in row {unknown[0] + 1:,} '
-            f"{_in_all(len(unknown))}, which is no class of the train split; those are {choices}"
+            f"{_in_all(len(unknown))}, which is no {kind}; those are {choices}"
         )
 
 

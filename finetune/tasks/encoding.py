@@ -109,19 +109,26 @@ def tokenise(
     tokenizer: PreTrainedTokenizerBase,
     max_length: int,
     chunk_size: int = CHUNK,
+    sequences: int = 1,
 ) -> Iterator[Chunk]:
-    """Yields the examples tokenised, `chunk_size` at a time, cut to `max_length`: of a pair, the longer part first."""
-    for start in range(0, len(texts), chunk_size):
-        chunk = [list(part[start : start + chunk_size]) for part in (texts, pairs) if part is not None]
+    """Yields the examples tokenised, `chunk_size` at a time, cut to `max_length`: of a pair, the longer part first.
+
+    `sequences`: how many texts in turn are one example, of which it is counted once that some were longer than allowed.
+    """
+    size = max(1, chunk_size // sequences) * sequences
+    for start in range(0, len(texts), size):
+        chunk = [list(part[start : start + size]) for part in (texts, pairs) if part is not None]
         encoded = tokenizer(*chunk, truncation=True, max_length=max_length, padding=False, verbose=False)
+        cut = _truncated(encoded, chunk, tokenizer, max_length)
         yield Chunk(
-            features={name: _end_to_end(values) for name, values in encoded.items() if name != "attention_mask"},
+            features={name: end_to_end(values) for name, values in encoded.items() if name != "attention_mask"},
             lengths=np.fromiter(map(len, encoded["input_ids"]), dtype=np.int64),
-            truncated=_count_truncated(encoded, chunk, tokenizer, max_length),
+            truncated=sum(any(cut[place : place + sequences]) for place in range(0, len(cut), sequences)),
         )
 
 
-def _end_to_end(values: Sequence[Sequence[int]]) -> Any:
+def end_to_end(values: Iterable[Iterable[int]]) -> Integers:
+    """Returns the values of all sequences one after the other, int32."""
     return np.fromiter(chain.from_iterable(values), dtype=np.int32)
 
 
@@ -139,11 +146,12 @@ def in_memory(chunks: Iterable[Chunk]) -> Tokens:
     return Tokens(features, np.cumsum(np.concatenate(lengths)), truncated)
 
 
-def _count_truncated(encoded: Any, chunk: list[list[str]], tokenizer: PreTrainedTokenizerBase, max_length: int) -> int:
+def _truncated(encoded: Any, chunk: list[list[str]], tokenizer: PreTrainedTokenizerBase, max_length: int) -> list[bool]:
+    """Returns of each text whether it was longer than allowed."""
     if encoded.encodings is not None:
-        return sum(bool(encoding.overflowing) for encoding in encoded.encodings)
+        return [bool(encoding.overflowing) for encoding in encoded.encodings]
     whole = tokenizer(*chunk, truncation=False, padding=False, verbose=False)
-    return sum(len(ids) > max_length for ids in whole["input_ids"])
+    return [len(ids) > max_length for ids in whole["input_ids"]]
 
 
 NO_LABEL = -100

@@ -14,6 +14,8 @@ from finetune.tasks.causal_language_modelling import CausalLanguageModelling
 from finetune.tasks.image_classification import ImageClassification
 from finetune.tasks.masked_language_modelling import MaskedLanguageModelling
 from finetune.tasks.multi_label import MultiLabel
+from finetune.tasks.multiple_choice import MultipleChoice
+from finetune.tasks.question_answering import QuestionAnswering
 from finetune.tasks.text_classification import TextClassification
 from finetune.tasks.text_regression import TextRegression
 from finetune.tasks.token_classification import TokenClassification
@@ -26,6 +28,8 @@ TASKS: dict[str, type[Task]] = {
     "token_classification": TokenClassification,
     "causal_language_modelling": CausalLanguageModelling,
     "masked_language_modelling": MaskedLanguageModelling,
+    "multiple_choice": MultipleChoice,
+    "question_answering": QuestionAnswering,
 }
 """The tasks by name; `register_task` adds to it."""
 

@@ -162,7 +162,11 @@ def _encode(recipe: Recipe, data: RawData, source: Pretrained, cache: Cache) -> 
     for split, encoded in splits.items():
         encoded.check(split)
     identities = {
-        split: SplitIdentity(fingerprint=data.fingerprints[split], count=len(encoded), truncated=encoded.truncated)
+        split: SplitIdentity(
+            fingerprint=data.fingerprints[split],
+            count=recipe.task.examples_in(encoded),
+            truncated=encoded.truncated,
+        )
         for split, encoded in splits.items()
     }
     return Material(splits, data.classes, identities, processor, data.cautions, not_kept=cache.fault)

@@ -199,8 +199,10 @@ def _train_tokens(recipe: Recipe, raw: RawData, samples: int, tokenizer: Tokeniz
     """Returns the tokens of an epoch, each example cut to what the task keeps."""
     outline, longest = recipe.task.outline(raw.examples["train"], raw.classes), recipe.task.longest
     rows = draw(outline.count, samples, seed=recipe.training.seed)
-    lengths = _lengths_of(outline, rows.tolist(), tokenizer)
-    return sum(lengths if longest is None else (min(length, longest) for length in lengths))
+    each = outline.sequences
+    lengths = _lengths_of(outline, (rows[:, None] * each + np.arange(each)).reshape(-1).tolist(), tokenizer)
+    longest_of_each = np.reshape(lengths, (-1, each)).max(axis=1)
+    return int((longest_of_each if longest is None else longest_of_each.clip(max=longest)).sum())
 
 
 def _found(run: Path, data: RawData) -> RunState:

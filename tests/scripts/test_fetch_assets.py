@@ -18,7 +18,7 @@ LINES = [
     "2\t-1.0\tA bad film .",
     "3\t1.5\ta  fine film .",
     "4\t0.0\tA film .",
-    *(f"{number}\t{(-1) ** number * 0.5}\tSentence {number} ." for number in range(5, 45)),
+    *(f"{number}\t{(-1) ** number * number / 20}\tSentence {number} ." for number in range(5, 45)),
 ]
 
 
@@ -40,7 +40,7 @@ OTHER_LINES = {
     "tweet": [f"{number}\t{number % 5 - 2}\tTweet &amp; tell {number}" for number in range(40)],
     "editorial": [f"{number}_{part}\t0.25\tA view {number} of {part}" for number in range(30) for part in range(3)],
 }
-FOLDERS = ("movie_reviews", "editorial_ratings", "tweet_ratings", "sentence_sources", "product_spans")
+FOLDERS = ("movie_reviews", "editorial_ratings", "tweet_ratings", "sentence_sources", "product_spans", "movie_choices")
 
 
 def tar_of(contents):
@@ -195,6 +195,40 @@ def test_words_and_signs_are_told_apart(script, index, tmp_path):
     assert tables[0]["tokens"][0][:3] == ["No", "good", "in"]
     assert {tuple(tags) for table in tables for tags in table["tags"]} == {("B-NEG", "I-NEG", *"OOOO")}
     assert script.rated_sentences.WORD.findall("it's b/w-TV, $2!") == ["it's", "b", "/", "w-TV", ",", "$", "2", "!"]
+
+
+def test_the_right_choice_is_rated_clearly_above_the_others(script, index, tmp_path):
+    script.main(["--directory", str(tmp_path)])
+    of_sentence = {}
+    for split in ("train", "validation", "test"):
+        reviews = read(tmp_path, split)
+        of_sentence |= {
+            text: (split, rating) for text, rating in zip(reviews["sentence"], reviews["rating"], strict=True)
+        }
+    table = read(tmp_path, "train", "movie_choices")
+    assert len(table["label"]) >= 3
+    for choices, label, ratings in zip(table["choices"], table["label"], table["ratings"], strict=True):
+        assert [of_sentence[choice] for choice in choices] == [("train", rating) for rating in ratings]
+        others = [rating for place, rating in enumerate(ratings) if place != label]
+        assert ratings[label] >= max(others) + 0.5
+    every = [
+        choice
+        for split in ("train", "validation", "test")
+        for row in read(tmp_path, split, "movie_choices")["choices"]
+        for choice in row
+    ]
+    assert len(set(every)) == len(every)
+
+
+def test_the_answer_is_the_right_choice_where_it_stands_in_the_context(script, index, tmp_path):
+    script.main(["--directory", str(tmp_path)])
+    table = read(tmp_path, "train", "movie_choices")
+    for choices, label, context, answers in zip(
+        *(table[name] for name in ("choices", "label", "context", "answers")), strict=True
+    ):
+        ((text,), (start,)) = answers["text"], answers["answer_start"]
+        assert text == choices[label] == context[start : start + len(text)]
+        assert context.split(" .")[label].strip() == text.removesuffix(" .")
 
 
 @pytest.mark.parametrize("name", ["MODEL", "REVIEWS"])
