@@ -158,7 +158,8 @@ def _characters_and_words(texts: Texts) -> tuple[Lengths, Lengths]:
 
 def _tokens(outline: Outline, longest: int | None, tokenizer: Tokenizer) -> Tokens:
     """Returns the lengths of examples that are cut to `longest` tokens, or where it is None aren't cut."""
-    rows = range(0, outline.count, -(-outline.count // MOST_TOKENIZED))
+    count = len(outline.texts[0])
+    rows = range(0, count, -(-count // MOST_TOKENIZED))
     lengths = _lengths_of(outline, rows, tokenizer)
     cut = 0 if longest is None else sum(length > longest for length in lengths)
     return Tokens(Lengths.of(lengths), len(lengths), cut)
