@@ -13,8 +13,10 @@ if TYPE_CHECKING:
     from finetune.evaluation.comparison import compare
     from finetune.evaluation.record import RunRecord, read_record
     from finetune.inference.predictor import load_run
+    from finetune.metrics import register_metric
     from finetune.recipe import Recipe, load_recipe
     from finetune.schedules import CooldownOnRequest, ScheduleMixin, make_schedule, make_scheduler, register_schedule
+    from finetune.tasks import register_task
     from finetune.training import fine_tune
 
 _HOMES = {
@@ -30,7 +32,9 @@ _HOMES = {
     "make_schedule": "finetune.schedules",
     "make_scheduler": "finetune.schedules",
     "read_record": "finetune.evaluation.record",
+    "register_metric": "finetune.metrics",
     "register_schedule": "finetune.schedules",
+    "register_task": "finetune.tasks",
 }
 
 __all__ = [
@@ -46,7 +50,9 @@ __all__ = [
     "make_schedule",
     "make_scheduler",
     "read_record",
+    "register_metric",
     "register_schedule",
+    "register_task",
 ]
 
 

@@ -102,7 +102,7 @@ def _validated(root: Node, problems: Sequence[Problem]) -> tuple[Recipe | None, 
     # What is wrong in YAML already has its problem; a value put in its place would only add others.
     unsure = {problem.path.partition(".")[0] for problem in problems}
     if "plugins" in unsure:
-        unsure.add("schedule")
+        unsure |= {"schedule", "task", "evaluation"}
     try:
         return Recipe.model_validate_json(json.dumps(root.plain())), []
     except ValidationError as error:
