@@ -83,6 +83,10 @@ class ModelError(FinetuneError):
     """A model or tokenizer that is missing, incomplete or unfit for the task."""
 
 
+class HubError(FinetuneError):
+    """The Hub, which can't be reached, or refuses what is asked of it."""
+
+
 class RecordError(FinetuneError):
     """A run directory that can't be written, or a record that can't be read."""
 

@@ -9,7 +9,7 @@ from finetune.errors import FinetuneError, SettingError, did_you_mean, listed
 
 
 @pytest.mark.parametrize(
-    "name", ["SettingError", "RecipeError", "DataError", "ModelError", "RecordError", "DeviceError"]
+    "name", ["SettingError", "RecipeError", "DataError", "ModelError", "HubError", "RecordError", "DeviceError"]
 )
 def test_every_error_of_a_user_is_a_finetune_error(name):
     assert issubclass(getattr(errors, name), FinetuneError)

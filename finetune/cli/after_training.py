@@ -101,7 +101,53 @@ def evaluate(
     )
 
 
+def push(
+    run: Run,
+    repository: Annotated[str, typer.Argument(metavar="REPO", help="The repository on the Hub: user/model.")],
+    private: Annotated[bool, typer.Option("--private", help="Make it private, where it is made.")] = False,
+    with_record: Annotated[
+        bool, typer.Option("--with-record", help="Add record.json and recipe.yaml, which name paths and the machine.")
+    ] = False,
+    allow_plugins: AllowPlugins = False,
+) -> None:
+    """Put a run's model and its card on the Hugging Face Hub, in one commit; never data."""
+    from finetune.inference.finished import read_finished
+    from finetune.inference.publishing import push as push_model
+
+    finished = read_finished(run, allow_plugins=allow_plugins)
+    typer.echo(push_model(finished, repository, private=private, with_record=with_record))
+
+
+def export(
+    run: Run,
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder to make.")],
+    check: Annotated[
+        Path | None, typer.Option(help="Rows to check it on, in place of the run's validation split.")
+    ] = None,
+    tolerance: Annotated[float, typer.Option(help="The largest difference in an output.")] = 1e-4,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the folder, if it exists.")] = False,
+    batch_size: BatchSize = None,
+    allow_plugins: AllowPlugins = False,
+    trust_remote_code: TrustRemoteCode = False,
+) -> None:
+    """Write a run's model as ONNX, for batches and texts of any length, checked against the model itself."""
+    from finetune.cli.loading import loading
+    from finetune.inference.finished import read_finished
+
+    finished = read_finished(run, allow_plugins=allow_plugins)
+    with loading():
+        from finetune.inference import onnx_export
+        from finetune.inference.predictor import load_predictor
+
+    onnx_export.check_folder(folder, overwrite=overwrite)
+    rows = onnx_export.checking_rows(finished) if check is None else onnx_export.rows_of(check)
+    predictor = load_predictor(finished, batch_size=batch_size, trust_remote_code=trust_remote_code)
+    made = onnx_export.export(predictor, rows, folder, tolerance=tolerance)
+    typer.echo(f"{made.path}: {', '.join(made.inputs)} ▶ {', '.join(made.outputs)}")
+    typer.echo(f"over {made.examples:,} examples it differs from the model by {made.difference:.2e} at most")
+
+
 def add_commands(app: typer.Typer) -> None:
     """Makes the commands part of `app`."""
-    for command in (predict, evaluate):
+    for command in (predict, evaluate, push, export):
         app.command()(command)

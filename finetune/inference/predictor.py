@@ -15,6 +15,7 @@ from finetune.errors import DataError, ModelError, RunError, SettingError, liste
 from finetune.inference.finished import FinishedRun, read_finished
 from finetune.tasks.columns import GIVEN
 from finetune.tasks.encoding import NO_LABEL
+from finetune.tasks.model_folder import ADAPTER_CONFIG
 from finetune.tasks.pretrained import Pretrained
 from finetune.training.failures import is_out_of_memory
 from finetune.training.layout import device_of_this_process
@@ -125,6 +126,11 @@ def load_predictor(
         raise SettingError("batch-size", f"{batch_size} must be 1 or more")
     device = device_of_this_process()
     in_force = resolve_precision(precision, device, setting="precision")
+    if (run.model / ADAPTER_CONFIG).exists():
+        raise ModelError(
+            f"{run.model}: is an adapter alone (adapter.merge: false), which PEFT loads; run it again with "
+            "adapter.merge=true for a model that answers here"
+        )
     source = Pretrained(str(run.model), local=True, trust_remote_code=trust_remote_code)
     source.check()
     processor = run.task.load_processor(source)

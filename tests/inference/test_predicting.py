@@ -107,6 +107,12 @@ def test_weights_that_lack_the_head_are_refused(copied_run):
         load_run(copied_run)
 
 
+def test_an_adapter_alone_is_refused(copied_run):
+    (copied_run / "model" / "adapter_config.json").write_text("{}")
+    with pytest.raises(ModelError, match=r"is an adapter alone .* run it again with adapter\.merge=true"):
+        load_run(copied_run)
+
+
 def test_a_batch_size_of_none(finished_run):
     with pytest.raises(SettingError, match="batch-size: 0 must be 1 or more"):
         load_run(finished_run, batch_size=0)
