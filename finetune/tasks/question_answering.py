@@ -204,11 +204,11 @@ class QuestionAnswering(Task):
 
         texts, _, _ = self._answers(outputs, split)
         loss = float(np.mean(outputs["losses"], dtype=np.float64))
-        return Judgement(loss, Answers("texts", texts, list(split.examples.accepted.texts)))
+        return Judgement(loss, Answers("texts", texts, split.examples.accepted.texts[:]))
 
     def label_columns(self, split: Windows, classes: Sequence[str]) -> dict[str, Any]:
         """Returns the accepted answers to each question."""
-        return {"label": [list(texts) for texts in split.examples.accepted.texts]}
+        return {"label": [list(texts) for texts in split.examples.accepted.texts[:]]}
 
     def prediction_columns(self, outputs: Outputs, split: Windows, classes: Sequence[str]) -> dict[str, Any]:
         """Returns the answer to each question, its first character in the context, -1 of none, and its probability."""
