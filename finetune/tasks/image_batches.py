@@ -126,8 +126,8 @@ class ImageBatches:
         seed, epoch = self.drawn_from
         generator = np.random.default_rng([seed, AUGMENTING, epoch, row])
         if self.augment == "crop_flip" and self.size is not None:
-            box = draw_crop(image.size, generator)
-            image = image.resize(self.size, resample=self._resampling, box=box)
+            # Not resize(…, box=…), which takes pixels beyond the edges of the box into account.
+            image = image.crop(draw_crop(image.size, generator)).resize(self.size, resample=self._resampling)
         return ImageOps.mirror(image) if generator.random() < 0.5 else image
 
     @property

@@ -149,7 +149,7 @@ class Images:
             raise
         except UnidentifiedImageError as error:
             raise DataError(
-                f"{self._where(row)}: is no image that is read ({', '.join(FORMATS)}), or cut short"
+                f"{self._where(row)}: is no image that is read ({', '.join(FORMATS)}), or it is damaged"
             ) from error
         except Exception as error:  # PIL raises errors of nearly every kind for what is damaged
             reason = str(error).strip().splitlines() or [type(error).__name__]

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from accelerate.utils.memory import should_reduce_batch_size
 
-from finetune.errors import RunError
+from finetune.errors import DataError, ModelError, RunError
 
 _GONE = ("gloo", "NCCL", "Connection closed by peer", "Connection reset by peer")
 
@@ -32,3 +35,15 @@ def failure_of(error: Exception, *, processes: int) -> str | None:
     if processes > 1 and any(sign in text for sign in _GONE):
         return "another process of the run is gone; what that one said, if anything, is above or below"
     return None
+
+
+@contextmanager
+def errors_of_workers() -> Iterator[None]:
+    """Takes what is raised for a user by a worker that prepares batches out of the traceback that torch puts it in."""
+    try:
+        yield
+    except (DataError, ModelError) as error:
+        text = str(error)
+        if "DataLoader worker" not in text:
+            raise
+        raise type(error)(text.rpartition(f"{type(error).__name__}: ")[2].strip()) from error

@@ -45,7 +45,7 @@ from finetune.training.cooldown import REQUEST
 from finetune.training.early_stopping import early_stopping
 from finetune.training.environment import effective_precision
 from finetune.training.execution import prepare_execution
-from finetune.training.failures import failure_of
+from finetune.training.failures import errors_of_workers, failure_of
 from finetune.training.heap import keep_freed_memory
 from finetune.training.history import History, Row
 from finetune.training.layer_preparation import GradualUnfreezing
@@ -192,7 +192,7 @@ class OneRun:
         if main:
             _clear(plan, start.checkpoint)
         show_plan(plan, self.console, precision=effective_precision(self.trainer), resumed_at=start.step)
-        with self.tracking.during(), self.stop.listening():
+        with errors_of_workers(), self.tracking.during(), self.stop.listening():
             self._train(start.checkpoint)
             results = None if self.history.diverged_at_step else self._conclude_or_stop()
             if results is not None:

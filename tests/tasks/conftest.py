@@ -2,6 +2,8 @@
 
 import pytest
 
+from tests import tiny_images
+
 
 @pytest.fixture(scope="session")
 def source(tiny_model):
@@ -29,3 +31,19 @@ def tokenizer(source):
     from finetune.tasks.pretrained import load_tokenizer
 
     return load_tokenizer(source, max_length=64)
+
+
+@pytest.fixture(scope="session")
+def squares(tmp_path_factory):
+    """A folder with the images of `tiny_images.write_squares`."""
+    folder = tmp_path_factory.mktemp("squares")
+    tiny_images.write_squares(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def vision_model(tmp_path_factory):
+    """The folder of a vision transformer of `tiny_images.save_model`."""
+    folder = tmp_path_factory.mktemp("vision_model")
+    tiny_images.save_model(folder)
+    return folder
