@@ -16,6 +16,7 @@ import torch
 from safetensors.torch import load_file
 
 from finetune.evaluation.record import find_runs, read_history, read_record
+from tests import tiny
 
 ROOT = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent
@@ -150,6 +151,37 @@ def test_two_processes_unfreeze_the_layers_of_one(small_recipe, tiny_model, tmp_
     for name, tensor in start.items():
         same = torch.equal(tensor, weights["cpu_2_processes"][f"bert.{name}"])
         assert same is ("word_embeddings" in name), name
+
+
+TASKS = {
+    "text_regression": ("text: sentence, label: rating, ", tiny.rated),
+    "multi_label": ("text: sentence, label: labels, ", tiny.labelled),
+    "token_classification": ("", tiny.tagged),
+}
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_two_processes_compute_the_losses_and_answers_of_one_for_any_task(steady_model, tmp_path, name):
+    settings, make = TASKS[name]
+    splits = {split: make(count, seed) for seed, (split, count) in enumerate({"train": 66, "validation": 33}.items())}
+    task = f"{{name: {name}, {settings}max_length: 32}}"
+    recipe = tiny.write_task_recipe(tmp_path, steady_model, task, splits)
+    runs = []
+    for config in ("cpu", "cpu_2_processes"):
+        line = launch_line(config).replace("recipes/minilm_reviews.yaml", str(recipe))
+        done = launch(
+            f"{line} output={tmp_path / config} training.duration=2ep training.batch_size=18",
+            environment={"OMP_NUM_THREADS": "1"},
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        runs += find_runs([tmp_path / config])
+    losses = [[row["loss"] for row in updates(run)] for run in runs]
+    assert losses[1] == pytest.approx(losses[0], rel=1e-3)
+    one, two = (read_record(run).results.splits["validation"] for run in runs)
+    assert two.count == one.count == 33
+    assert two.loss == pytest.approx(one.loss, rel=1e-3)
+    tables = [pyarrow.parquet.read_table(run / "predictions" / "validation.parquet") for run in runs]
+    assert tables[0].column("label").to_pylist() == tables[1].column("label").to_pylist()
 
 
 def ask_for_a_cooldown(output):

@@ -89,13 +89,13 @@ def tokenise_words(
 
 def _place(word_of_each: Sequence[int | None], tags: Integers, inner: Integers) -> tuple[Integers, Integers]:
     """Returns the label of each token, and the word that it is the first of; `inner`: the label of its other tokens."""
-    words = np.array([NO_WORD if word is None else word for word in word_of_each], dtype=np.int32)
+    words = np.array([NO_WORD if word is None else word for word in word_of_each], dtype=np.int64)
     is_first = (words != NO_WORD) & (words != np.concatenate([[NO_WORD], words[:-1]]))
-    labels = np.full(len(words), NO_LABEL, dtype=np.int32)
+    labels = np.full(len(words), NO_LABEL, dtype=np.int64)
     labels[is_first] = tags[words[is_first]]
     is_inner = (words != NO_WORD) & ~is_first
     labels[is_inner] = inner[tags[words[is_inner]]]
-    return labels, np.where(is_first, words, np.int32(NO_WORD))
+    return labels, np.where(is_first, words, NO_WORD)
 
 
 def _tags_within_words(names: Sequence[str]) -> Integers:
