@@ -183,11 +183,14 @@ def _use(record: RunRecord) -> Iterator[str]:
     if _is_adapter(record):
         yield "The adapter is read by PEFT, its `AutoPeftModel` classes; the pretrained model must be at hand."
     elif tag in CALLS:
-        lines = ("from transformers import pipeline", "", f'answer = pipeline("{tag}", model=".")', CALLS[tag])
-        yield "\n".join(("```python", *lines, "```"))
+        yield python("from transformers import pipeline", "", f'answer = pipeline("{tag}", model=".")', CALLS[tag])
     elif architecture.isidentifier():
-        lines = (f"from transformers import {architecture}", "", f'model = {architecture}.from_pretrained(".")')
-        yield "\n".join(("```python", *lines, "```"))
+        yield python(f"from transformers import {architecture}", "", f'model = {architecture}.from_pretrained(".")')
+
+
+def python(*lines: str) -> str:
+    """Returns lines of a program as Markdown."""
+    return "\n".join(("```python", *lines, "```"))
 
 
 def _data(record: RunRecord) -> Iterator[str]:
