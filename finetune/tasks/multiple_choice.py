@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import TYPE_CHECKING, Any, Literal, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, overload
 
 from finetune.data import Column
 from finetune.errors import DataError, SettingError
@@ -95,6 +95,8 @@ class MultipleChoice(Classification):
     """Settings. `text`: the column of what all choices of a row go with, if there is one; `choices`: a column of lists
     of texts, or a column for each choice; `label`: the column of the right one; `max_length`: tokens kept of a context
     and a choice together."""
+
+    has_named_classes: ClassVar[bool] = False  # what is right is known by its place alone
 
     name: Literal["multiple_choice"] = "multiple_choice"
     text: str | None = None

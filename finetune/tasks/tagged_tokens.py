@@ -128,6 +128,15 @@ class TaggedSplit(EncodedSplit):
         """Returns how many tokens have a tag."""
         return int(self._labels_of_each.sum())
 
+    def count_tags(self, tags: int) -> Integers:
+        """Returns how many labels that count are each of the tags numbered 0 … `tags` − 1."""
+        labels = self.features["labels"]
+        counts = np.zeros(tags, dtype=np.int64)
+        for start, length in zip(self.starts, self.lengths, strict=True):
+            own = labels[start : start + length]
+            counts += np.bincount(own[own != NO_LABEL], minlength=tags)
+        return counts
+
     @cached_property
     def _labels_of_each(self) -> Integers:
         labels = self.features["labels"]

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from finetune.data import Keep, Rows
     from finetune.metrics.answers import Form
-    from finetune.tasks.base import Outputs
+    from finetune.tasks.base import Array, Outputs
     from finetune.tasks.encoding import Padding
     from finetune.tasks.pretrained import LoadedModel, Pretrained
     from finetune.tasks.tagged_tokens import TaggedSplit
@@ -31,6 +31,8 @@ class TokenClassification(Task):
 
     form: ClassVar[Form] = "tags"
     metrics: ClassVar[tuple[str, ...]] = ("entity_f1", "entity_precision", "entity_recall", "token_accuracy")
+    loss_over_classes: ClassVar[bool] = True
+    has_named_classes: ClassVar[bool] = True
 
     name: Literal["token_classification"] = "token_classification"
     tokens: str = "tokens"
@@ -142,6 +144,14 @@ class TokenClassification(Task):
 
         count = (labels != NO_LABEL).sum() if num_items_in_batch is None else num_items_in_batch
         return _negative_log_likelihoods(outputs.logits, labels).sum() / count
+
+    def class_logits(self, outputs: Any, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Returns the logits and the tag of each token of the batch."""
+        return outputs.logits.flatten(0, 1), labels.flatten()
+
+    def label_counts(self, split: TaggedSplit, classes: Sequence[str]) -> Array:
+        """Returns how many tokens of `split` are trained on with each tag."""
+        return split.count_tags(len(classes))
 
     def kept_outputs(self, outputs: Any, labels: torch.Tensor) -> dict[str, torch.Tensor]:
         """Returns the likeliest tag of each token, and the summed loss of each example's tags."""

@@ -47,7 +47,8 @@ class ClassLoss:
             ignore_index=NO_LABEL,
             reduction="sum",
         )
-        return total / (self.count(numbers) if num_items_in_batch is None else num_items_in_batch)
+        count = self.count(numbers) if num_items_in_batch is None else num_items_in_batch
+        return total / (count + (count == 0))  # of a language model a whole batch may have no token that counts
 
     def count(self, labels: torch.Tensor) -> torch.Tensor:
         """Returns the sum of the weights of `labels`, of any shape; their number without weights."""

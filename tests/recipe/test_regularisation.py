@@ -9,7 +9,7 @@ import pytest
 from finetune.errors import SettingError
 from finetune.metrics.answers import Form
 from finetune.recipe.regularisation import Averaging, EarlyStopping, Regularisation
-from finetune.tasks import Task
+from finetune.tasks import TASKS, Task
 from finetune.training.run_directory import run_directory
 
 OFF = """
@@ -113,3 +113,11 @@ def test_an_unknown_class_is_refused_with_the_one_that_is_meant():
 def test_an_average_of_one_evaluation_is_none():
     with pytest.raises(ValueError, match="greater than or equal to 2"):
         Averaging(checkpoints=1)
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_every_task_has_the_losses_and_counts_that_it_says(name):
+    task = TASKS[name]
+    assert task.loss_over_classes == (task.class_logits is not Task.class_logits)
+    assert not task.has_named_classes or task.label_counts is not Task.label_counts
+    assert task.loss_over_classes or not task.has_named_classes

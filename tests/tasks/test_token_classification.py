@@ -184,6 +184,10 @@ def test_tags_stand_where_the_example_of_transformers_puts_them(pieces, task):
     assert [encoded[row]["labels"].tolist() for row in range(3)] == labels
     assert encoded.truncated == 1
     assert encoded.count_labels() == sum(label != -100 for each in labels for label in each)
+    for positions in ([0, 1, 2], [2, 0]):
+        some = [label for position in positions for label in labels[position]]
+        expected = [some.count(number) for number in range(len(NAMES))]
+        assert task.label_counts(encoded.select(np.array(positions)), NAMES).tolist() == expected
 
 
 def test_the_collator_pads_labels_and_gives_the_model_nothing_else(pieces):

@@ -9,16 +9,21 @@ from finetune.errors import DataError, SettingError
 from finetune.evaluation.record import read_history
 from finetune.recipe import load_recipe
 from finetune.tasks import TextClassification
+from finetune.tasks.masked_language_modelling import MaskedLanguageModelling
+from finetune.tasks.token_classification import TokenClassification
 from finetune.training.losses import ClassLoss, training_loss
 from finetune.training.trainer import ScheduledTrainer
+from tests import tiny
 
 CLASSES = ("a", "b", "c")
 WHOLE = ("training.duration=1ep", "evaluation.every=null", "checkpoints.every=null", "evaluation.keep=last")
-SETTINGS = [
-    "{label_smoothing: 0.1}",
-    "{class_weights: {negative: 3.0, positive: 0.5}}",
-    "{label_smoothing: 0.2, class_weights: balanced}",
-]
+NEGATIVE = sum(row["label"] == 0 for row in tiny.sentences(200, seed=1))
+SETTINGS = {
+    "{label_smoothing: 0.1}": [1.0, 1.0],
+    "{class_weights: {negative: 3.0, positive: 0.5}}": [3.0, 0.5],
+    "{label_smoothing: 0.2, class_weights: balanced}": [100 / NEGATIVE, 100 / (200 - NEGATIVE)],
+}
+"""Settings, and the weights that they give the two classes of the train split's 200 sentences."""
 
 
 def outputs(count=12, classes=3, seed=0):
@@ -48,6 +53,18 @@ def test_labels_that_do_not_count_have_no_weight():
     loss = ClassLoss(TextClassification(), weights=torch.tensor([2.0, 3.0]))
     assert loss.count(torch.tensor([[0, -100], [1, 1]])) == 2.0 + 3.0 + 3.0
     assert ClassLoss(TextClassification()).count(torch.tensor([[0, -100], [1, 1]])) == 3
+
+
+@pytest.mark.parametrize(("task", "weighed"), [(TokenClassification(), True), (MaskedLanguageModelling(), False)])
+def test_each_token_that_counts_has_a_smoothed_label(task, weighed):
+    logits, labels = outputs(count=24)
+    labels[::3] = -100
+    weights = torch.tensor([0.5, 1.0, 4.0]) if weighed else None
+    loss = ClassLoss(task, smoothing=0.1, weights=weights)
+    made = loss(SimpleNamespace(logits=logits.view(4, 6, 3)), labels.view(4, 6))
+    torch.testing.assert_close(made, torch.nn.CrossEntropyLoss(weight=weights, label_smoothing=0.1)(logits, labels))
+    nothing = loss(SimpleNamespace(logits=logits.view(4, 6, 3)), torch.full((4, 6), -100))
+    assert nothing.item() == 0
 
 
 def regularised(small_recipe, settings):
@@ -87,8 +104,8 @@ def test_an_unknown_class_is_refused_before_the_model_is_loaded(train, monkeypat
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("settings", SETTINGS)
-def test_accumulation_changes_no_loss_and_evaluations_are_plain(train, steady_model, monkeypatch, settings):
+@pytest.mark.parametrize(("settings", "weights"), SETTINGS.items())
+def test_accumulation_changes_no_loss_and_evaluations_are_plain(train, steady_model, monkeypatch, settings, weights):
     seen, original = [], ScheduledTrainer.get_batch_samples
 
     def spy(self, *args):
@@ -104,8 +121,9 @@ def test_accumulation_changes_no_loss_and_evaluations_are_plain(train, steady_mo
     losses, in_parts = ([row["loss"] for row in read_history(run) if "rates" in row] for run in (whole, parts))
     assert in_parts == pytest.approx(losses, rel=1e-4)
     for (labels, count), (same, of_parts) in zip(once, seen[len(once) :], strict=True):
-        assert labels.sum() == same.sum()
+        assert sorted(labels.tolist()) == sorted(same.tolist())
         assert of_parts == pytest.approx(count, rel=1e-6)
+        assert count == pytest.approx(torch.tensor(weights)[labels].sum().item(), rel=1e-6)
     # A loss that nothing is subtracted from in the end: that of the predictions, without smoothing or weights.
     import pyarrow.parquet
 

@@ -61,6 +61,19 @@ def test_a_model_is_noisy_while_it_trains_and_never_else(tiny):
     assert torch.equal(tiny(**batch).logits, noisy)
 
 
+def test_padding_is_not_counted_among_the_tokens_of_an_example(tiny):
+    # Of rows of 10 and of 3 tokens of 32 numbers, both 10 wide, noise reaches 4/√320 = 0.224 and 4/√96 = 0.408.
+    batch = {"input_ids": torch.arange(5, 25).view(2, 10), "attention_mask": torch.ones(2, 10, dtype=torch.long)}
+    batch["attention_mask"][1, 3:] = 0
+    add_noise(tiny, alpha=4.0)
+    seen = []
+    tiny.get_input_embeddings().register_forward_hook(lambda module, inputs, embedded: seen.append(embedded.detach()))
+    tiny.train()(**batch)
+    added = (seen[0] - tiny.get_input_embeddings().weight[batch["input_ids"]].detach()).abs()
+    assert added[0].max().item() == pytest.approx(4 / 320**0.5, rel=0.05)
+    assert added[1].max().item() == pytest.approx(4 / 96**0.5, rel=0.05)
+
+
 @pytest.mark.slow
 def test_a_noisy_run_that_was_interrupted_goes_on_bit_for_bit(train, stop_in):
     settings = (*NOISY, "regularisation.neftune=5")
