@@ -136,13 +136,13 @@ def evaluate(run: FinishedRun, rows: Rows, load: Callable[[], Predictor], *, met
         scores=score(judgement, metrics),
         classes=tuple(scores_of_classes(judgement.answers)),
         test=results.splits.get(TEST) if results else None,
-        same_as=own_split(run, rows),
+        same_as=own_split(run, rows, examples),
     )
 
 
-def own_split(run: FinishedRun, rows: Rows) -> str | None:
-    """Returns the name of the run's split that `rows` are, content and order; None where they are none."""
-    fingerprint = run.task.fingerprint(rows)
+def own_split(run: FinishedRun, rows: Rows, examples: Any) -> str | None:
+    """Returns the name of the run's split that `rows`, read as `examples`, are in content and order; else None."""
+    fingerprint = run.task.fingerprint(rows, examples)
     own = run.record.identity.data.items()
     return next((name for name, identity in own if identity.fingerprint == fingerprint), None)
 

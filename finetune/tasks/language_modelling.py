@@ -123,7 +123,7 @@ def as_labelled(texts: Sequence[str], pairs: Sequence[str] | None = None) -> Any
     """Returns texts, which have no classes, as examples of one class, for those who look for what is repeated."""
     import numpy as np
 
-    from finetune.tasks.text_classification import LabelledTexts
+    from finetune.tasks.labelled_texts import LabelledTexts
 
     labels: np.ndarray[Any, np.dtype[np.int64]] = np.broadcast_to(np.zeros(1, dtype=np.int64), len(texts))
     return LabelledTexts(texts, pairs, labels)

@@ -95,7 +95,8 @@ def _place(word_of_each: Sequence[int | None], tags: Integers, inner: Integers) 
     labels[is_first] = tags[words[is_first]]
     is_inner = (words != NO_WORD) & ~is_first
     labels[is_inner] = inner[tags[words[is_inner]]]
-    return labels, np.where(is_first, words, NO_WORD)
+    words[~is_first] = NO_WORD
+    return labels, words
 
 
 def _tags_within_words(names: Sequence[str]) -> Integers:

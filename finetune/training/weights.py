@@ -59,7 +59,9 @@ def load_weights(trainer: ScheduledTrainer, folder: Path) -> None:
         names = {name: name for name in whole}
         files = [path for path in sorted(folder.glob("*.safetensors")) if path.name.startswith("model")]
     try:
-        read = {name: tensor for path in files for name, tensor in read_tensors(path).items()}
+        read: Mapping[str, torch.Tensor] = {
+            name: tensor for path in files for name, tensor in read_tensors(path).items()
+        }
     except (OSError, SafetensorError) as error:
         raise RecordError(f"{folder}: can't be read: {error}") from error
     if trainer.adapter is None and read.keys() - names.keys():
