@@ -204,17 +204,15 @@ def _batches(predictor: Predictor, split: Split) -> Iterator[dict[str, torch.Ten
 
 def _of_batch(
     predictor: Predictor, session: onnxruntime.InferenceSession, given: Mapping[str, torch.Tensor]
-) -> np.floating[Any]:
+) -> float:
     with torch.no_grad():
         expected = _tensors(predictor.model(**given))
     wanted = {each.name for each in session.get_inputs()}
     arrays = {name: value.cpu().numpy() for name, value in given.items() if name in wanted}
     found = session.run(None, arrays)
-    return np.max(
-        [
-            np.max(np.abs(ours - theirs.float().cpu().numpy()))
-            for ours, theirs in zip(found, expected.values(), strict=True)
-        ]
+    return max(
+        float(np.max(np.abs(ours - theirs.float().cpu().numpy())))
+        for ours, theirs in zip(found, expected.values(), strict=True)
     )
 
 
