@@ -202,18 +202,17 @@ def _batches(predictor: Predictor, split: Split) -> Iterator[dict[str, torch.Ten
         yield _given(predictor, [ordered[place] for place in places])
 
 
-def _of_batch(
-    predictor: Predictor, session: onnxruntime.InferenceSession, given: Mapping[str, torch.Tensor]
-) -> float:
+def _of_batch(predictor: Predictor, session: onnxruntime.InferenceSession, given: Mapping[str, torch.Tensor]) -> float:
     with torch.no_grad():
         expected = _tensors(predictor.model(**given))
     wanted = {each.name for each in session.get_inputs()}
     arrays = {name: value.cpu().numpy() for name, value in given.items() if name in wanted}
     found = session.run(None, arrays)
-    return max(
-        float(np.max(np.abs(ours - theirs.float().cpu().numpy())))
+    differences = [
+        np.max(np.abs(ours - theirs.float().cpu().numpy()))
         for ours, theirs in zip(found, expected.values(), strict=True)
-    )
+    ]
+    return float(np.max(differences))  # not Python's max, by which NaN can pass for less
 
 
 def _tensors(outputs: Any) -> dict[str, torch.Tensor]:
