@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from finetune.data import Keep, Rows
     from finetune.metrics.answers import Form
-    from finetune.tasks.base import Outputs
+    from finetune.tasks.base import Array, Outputs
     from finetune.tasks.encoding import Padding
     from finetune.tasks.pretrained import LoadedModel, Pretrained
     from finetune.tasks.tagged_tokens import TaggedSplit
@@ -31,6 +31,8 @@ class TokenClassification(Task):
 
     form: ClassVar[Form] = "tags"
     metrics: ClassVar[tuple[str, ...]] = ("entity_f1", "entity_precision", "entity_recall", "token_accuracy")
+    loss_over_classes: ClassVar[bool] = True
+    has_named_classes: ClassVar[bool] = True
 
     name: Literal["token_classification"] = "token_classification"
     tokens: str = "tokens"
@@ -143,6 +145,16 @@ class TokenClassification(Task):
         count = (labels != NO_LABEL).sum() if num_items_in_batch is None else num_items_in_batch
         return _negative_log_likelihoods(outputs.logits, labels).sum() / count
 
+    def class_logits(self, outputs: Any, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Returns the logits and the tags of all tokens of a batch, end to end, −100 where they have none."""
+        return outputs.logits.flatten(0, 1), labels.flatten()
+
+    def label_counts(self, split: TaggedSplit, classes: Sequence[str]) -> Array:
+        """Returns how many tokens of `split` are trained on with each tag."""
+        import numpy as np
+
+        return np.bincount(split.labels_of_tokens(), minlength=len(classes))
+
     def kept_outputs(self, outputs: Any, labels: torch.Tensor) -> dict[str, torch.Tensor]:
         """Returns the likeliest tag of each token, and the summed loss of each example's tags."""
         import torch
@@ -159,7 +171,7 @@ class TokenClassification(Task):
 
         from finetune.metrics.answers import Answers
 
-        loss = float(outputs["losses"].sum(dtype=np.float64)) / split.count_labels()
+        loss = float(outputs["losses"].sum(dtype=np.float64)) / len(split.labels_of_tokens())
         return Judgement(loss, Answers("tags", split.predicted(outputs["tags"]), split.true()))
 
     def label_columns(self, split: TaggedSplit, classes: Sequence[str]) -> dict[str, Any]:
