@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -118,34 +117,22 @@ class TaggedSplit(EncodedSplit):
 
     def check(self, split: str) -> None:
         """Raises DataError where an example of `split`, as this split is called, has no token with a tag."""
-        without = np.flatnonzero(self._labels_of_each == 0)
+        without = np.flatnonzero([len(labels) == 0 for labels in self._labels_of_each()])
         if len(without):
             raise DataError(
                 f"the tokenizer makes no token of any word of {len(without):,} of the {len(self):,} examples of the "
                 f"{split} split, the first of them row {self.rows[without[0]] + 1:,}: fill or remove them"
             )
 
-    def count_labels(self) -> int:
-        """Returns how many tokens have a tag."""
-        return int(self._labels_of_each.sum())
+    def labels_of_tokens(self) -> Integers:
+        """Returns the tags of all tokens that have one, end to end."""
+        return np.concatenate([np.zeros(0, dtype=np.int32), *self._labels_of_each()])
 
-    def count_tags(self, tags: int) -> Integers:
-        """Returns how many labels that count are each of the tags numbered 0 … `tags` − 1."""
+    def _labels_of_each(self) -> Iterator[Integers]:
         labels = self.features["labels"]
-        counts = np.zeros(tags, dtype=np.int64)
         for start, length in zip(self.starts, self.lengths, strict=True):
             own = labels[start : start + length]
-            counts += np.bincount(own[own != NO_LABEL], minlength=tags)
-        return counts
-
-    @cached_property
-    def _labels_of_each(self) -> Integers:
-        labels = self.features["labels"]
-        counts = (
-            np.count_nonzero(labels[start : start + length] != NO_LABEL)
-            for start, length in zip(self.starts, self.lengths, strict=True)
-        )
-        return np.fromiter(counts, dtype=np.int64, count=len(self))
+            yield own[own != NO_LABEL]
 
     def true(self) -> list[list[str]]:
         """Returns the tags of each example's words."""

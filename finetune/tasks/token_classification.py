@@ -146,12 +146,14 @@ class TokenClassification(Task):
         return _negative_log_likelihoods(outputs.logits, labels).sum() / count
 
     def class_logits(self, outputs: Any, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Returns the logits and the tag of each token of the batch."""
+        """Returns the logits and the tags of all tokens of a batch, end to end, −100 where they have none."""
         return outputs.logits.flatten(0, 1), labels.flatten()
 
     def label_counts(self, split: TaggedSplit, classes: Sequence[str]) -> Array:
         """Returns how many tokens of `split` are trained on with each tag."""
-        return split.count_tags(len(classes))
+        import numpy as np
+
+        return np.bincount(split.labels_of_tokens(), minlength=len(classes))
 
     def kept_outputs(self, outputs: Any, labels: torch.Tensor) -> dict[str, torch.Tensor]:
         """Returns the likeliest tag of each token, and the summed loss of each example's tags."""
@@ -169,7 +171,7 @@ class TokenClassification(Task):
 
         from finetune.metrics.answers import Answers
 
-        loss = float(outputs["losses"].sum(dtype=np.float64)) / split.count_labels()
+        loss = float(outputs["losses"].sum(dtype=np.float64)) / len(split.labels_of_tokens())
         return Judgement(loss, Answers("tags", split.predicted(outputs["tags"]), split.true()))
 
     def label_columns(self, split: TaggedSplit, classes: Sequence[str]) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from finetune.tasks import TASKS, TokenClassification
 from finetune.tasks.pretrained import Pretrained
 from finetune.tasks.tagged_tokens import load_tokenizer_of_words
 from finetune.training.cache import Cache
+from finetune.training.losses import ClassLoss
 from tests import tiny
 
 TASK = TokenClassification(max_length=16)
@@ -183,11 +184,9 @@ def test_tags_stand_where_the_example_of_transformers_puts_them(pieces, task):
     assert [encoded[row]["input_ids"].tolist() for row in range(3)] == ids
     assert [encoded[row]["labels"].tolist() for row in range(3)] == labels
     assert encoded.truncated == 1
-    assert encoded.count_labels() == sum(label != -100 for each in labels for label in each)
-    for positions in ([0, 1, 2], [2, 0]):
-        some = [label for position in positions for label in labels[position]]
-        expected = [some.count(number) for number in range(len(NAMES))]
-        assert task.label_counts(encoded.select(np.array(positions)), NAMES).tolist() == expected
+    counted = [label for each in labels for label in each if label != -100]
+    assert encoded.labels_of_tokens().tolist() == counted
+    assert task.label_counts(encoded, NAMES).tolist() == [counted.count(number) for number in range(3)]
 
 
 def test_the_collator_pads_labels_and_gives_the_model_nothing_else(pieces):
@@ -214,7 +213,7 @@ def test_the_first_token_answers_for_a_word_and_words_without_one_are_outside(pi
         ["B-X"] * kept[2] + ["O"] * 6,
     ]
     assert judgement.answers.references == TAGS
-    assert judgement.loss == pytest.approx(7.5 / encoded.count_labels())
+    assert judgement.loss == pytest.approx(7.5 / len(encoded.labels_of_tokens()))
     right = 1 + 2 + 1 + 7 + 3
     assert load_metric("token_accuracy").value(judgement.answers) == pytest.approx(right / 28)
 
@@ -242,7 +241,7 @@ def test_kept_tokens_are_those_of_the_same_tags(pieces, tmp_path):
     every = ALL.encode(examples, pieces, fingerprint="x", keep=keep)
     assert [again[row]["labels"].tolist() for row in range(3)] == [first[row]["labels"].tolist() for row in range(3)]
     assert again.predicted(np.zeros((3, 16), dtype=np.int64)) == first.predicted(np.zeros((3, 16), dtype=np.int64))
-    assert every.count_labels() > first.count_labels()
+    assert len(every.labels_of_tokens()) > len(first.labels_of_tokens())
 
 
 LOGITS = torch.tensor(np.random.default_rng(0).normal(size=(2, 4, 3)) * 5, dtype=torch.float32)
@@ -254,6 +253,14 @@ def test_the_loss_is_the_mean_over_tags_or_their_share_of_the_whole_batch():
     outputs = SimpleNamespace(logits=LOGITS)
     assert TASK.training_loss(outputs, LABELS).item() == pytest.approx(expected, rel=1e-6)
     assert TASK.training_loss(outputs, LABELS, torch.tensor(8)).item() == pytest.approx(expected / 2, rel=1e-6)
+
+
+def test_tags_can_be_weighed_and_smoothed_over_a_batch():
+    weights = torch.tensor([4.0, 1.0, 0.5])
+    settings = {"weight": weights, "label_smoothing": 0.1}
+    expected = torch.nn.functional.cross_entropy(LOGITS.reshape(-1, 3), LABELS.reshape(-1), **settings).item()
+    loss = ClassLoss(TASK, smoothing=0.1, weights=weights)
+    assert loss(SimpleNamespace(logits=LOGITS), LABELS).item() == pytest.approx(expected, rel=1e-6)
 
 
 def test_of_outputs_the_likeliest_tags_and_each_example_s_loss_are_kept():
