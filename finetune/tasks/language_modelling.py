@@ -36,6 +36,7 @@ class LanguageModelling(Task):
 
     form: ClassVar[Form] = "tokens"
     metrics: ClassVar[tuple[str, ...]] = ("perplexity", "token_accuracy")
+    loss_over_classes: ClassVar[bool] = True
 
     def read(self, splits: Mapping[str, Rows]) -> tuple[tuple[str, ...], dict[str, Any]]:
         """Returns no classes, and split ▶ its examples.
@@ -87,6 +88,10 @@ class LanguageModelling(Task):
         count = labels.ne(NO_LABEL).sum() if num_items_in_batch is None else num_items_in_batch
         # A sequence may be so short that none of its tokens counts, and a batch may have no other.
         return total / (count.clamp(min=1) if isinstance(count, torch.Tensor) else max(count, 1))
+
+    def class_logits(self, outputs: Any, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Returns the logits of all tokens, shape (n · tokens, vocabulary), and their labels."""
+        return outputs.logits.flatten(0, 1), labels.flatten()
 
     def judge(self, outputs: Outputs, split: Any, classes: Sequence[str]) -> Judgement:
         """Returns the mean negative log-likelihood of all tokens that count, in nats, and the sums of each sequence."""
