@@ -57,6 +57,8 @@ class CausalLanguageModelling(LanguageModelling):
         given = [name for name in ("text", "prompt", "messages") if getattr(self, name) is not None]
         if len(given) > 1:
             raise SettingError(given[1], f"can't be had with {given[0]}: give a column of one kind")
+        if not given:
+            object.__setattr__(self, "text", TEXT)
         if self._is_instructed and self.packing:
             raise SettingError("packing", "is for texts; each instruction is a sequence by itself: leave it out")
         if not self._is_instructed and self.loss_on is not None:
@@ -82,7 +84,8 @@ class CausalLanguageModelling(LanguageModelling):
             return (self.messages,)
         if self.prompt is not None and self.completion is not None:
             return self.prompt, self.completion
-        return (self.text or TEXT,)
+        assert self.text is not None  # noqa: S101 - set where nothing else is
+        return (self.text,)
 
     def _examples(self, split: str, rows: Rows) -> Documents | PromptedAnswers | Conversations:
         if self.messages is not None:

@@ -90,7 +90,7 @@ class LanguageModelling(Task):
         return total / (count.clamp(min=1) if isinstance(count, torch.Tensor) else max(count, 1))
 
     def class_logits(self, outputs: Any, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Returns the logits and the label of each token of the batch; the classes are the vocabulary."""
+        """Returns the logits of all tokens, shape (n · tokens, vocabulary), and their labels."""
         return outputs.logits.flatten(0, 1), labels.flatten()
 
     def judge(self, outputs: Outputs, split: Any, classes: Sequence[str]) -> Judgement:

@@ -247,7 +247,13 @@ def test_settings_that_contradict_each_other_are_refused(settings, message):
     assert str(caught.value) == message
 
 
+def test_a_column_of_texts_is_called_text_unless_it_is_named():
+    assert CausalLanguageModelling().to_dict()["text"] == "text"
+    assert CausalLanguageModelling(messages="chat").to_dict()["text"] is None
+
+
 def test_the_settings_survive_as_plain_values():
+    assert as_task(CausalLanguageModelling().to_dict()) == CausalLanguageModelling()
     task = CausalLanguageModelling(prompt="question", completion="answer", loss_on="all")
     assert as_task(task.to_dict()) == task
 

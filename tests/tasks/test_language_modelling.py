@@ -10,6 +10,7 @@ from torch.nn.functional import cross_entropy
 
 from finetune.metrics import load_metric
 from finetune.tasks import MaskedLanguageModelling, token_losses
+from finetune.training.losses import ClassLoss
 
 TASK = MaskedLanguageModelling()
 N, TOKENS, VOCABULARY = 3, 10, 7
@@ -88,3 +89,10 @@ def test_a_row_of_predictions_has_the_sums_of_a_sequence():
         "tokens_right": [1, 3, 0],
         "negative_log_likelihood": [2, 4, 0],
     }
+
+
+def test_labels_of_tokens_can_be_smoothed(logits, labels):
+    smoothed = ClassLoss(TASK, smoothing=0.1)(SimpleNamespace(logits=logits), labels, torch.tensor(40))
+    counted = labels != -100
+    expected = cross_entropy(logits[counted], labels[counted], label_smoothing=0.1, reduction="sum") / 40
+    assert smoothed.item() == pytest.approx(expected.item(), rel=1e-6)

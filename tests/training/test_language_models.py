@@ -13,6 +13,7 @@ from transformers import pipeline
 
 from finetune.errors import RunStopped
 from finetune.evaluation.record import read_history
+from finetune.inference.predictor import load_run
 from finetune.recipe import load_recipe
 from finetune.training import fine_tune
 from finetune.training.material import Library
@@ -158,6 +159,17 @@ def test_masks_are_the_same_in_a_run_that_was_interrupted_whoever_loads_them(
         language_run(*settings, f"training.workers={workers}", repeat=True)
     language_run(*settings, f"training.workers={workers}")
     assert_equal_outcomes(outcome(run), expected)
+
+
+@pytest.mark.slow
+def test_a_model_is_scored_on_later_texts_as_in_its_run(language_run, tiny_causal_model):
+    settings = CAUSAL | {"prompt": "ask", "completion": "answer", "max_length": 64}
+    _, run = language_run(settings, instructions, tiny_causal_model, "training.duration=3")
+    later = instructions(60, 3)  # the test split's
+    table = load_run(run)(later).to_pydict()
+    written = pyarrow.parquet.read_table(run / "predictions" / "test.parquet").to_pydict()
+    assert table["tokens"] == written["tokens"]
+    assert table["negative_log_likelihood"] == pytest.approx(written["negative_log_likelihood"], rel=1e-4)
 
 
 @pytest.mark.slow
