@@ -358,7 +358,7 @@ SETTINGS = "{name: question_answering, max_length: 24, stride: 4, max_answer_len
 
 
 def questions(count, seed, *, unanswered):
-    """Returns `count` rows which ask for the two good words, one after the other, among 20 others of a text.
+    """Returns `count` rows which ask for a good word and the bad one after it, among 20 others of a text.
 
     In a share `unanswered` there are none.
     """
@@ -366,7 +366,7 @@ def questions(count, seed, *, unanswered):
     made = []
     for _ in range(count):
         words = [str(word) for word in draw.choice(tiny.NEUTRAL.split(), 20)]
-        place, answer = int(draw.integers(20)), " ".join(draw.choice(tiny.GOOD.split(), 2))
+        place, answer = int(draw.integers(20)), f"{draw.choice(tiny.GOOD.split())} {draw.choice(tiny.BAD.split())}"
         start = len(" ".join([*words[:place], ""]))
         answers = {"text": [], "answer_start": []}
         if draw.random() >= unanswered:
@@ -378,7 +378,7 @@ def questions(count, seed, *, unanswered):
 
 @pytest.fixture
 def answer(train_task):
-    """A function that trains the tiny model to find good words; returns its record and its directory."""
+    """A function that trains the tiny model to find such words; returns its record and its directory."""
     sizes = {"train": 200, "validation": 40, "test": 40}
     splits = {split: questions(count, count + len(split), unanswered=0.25) for split, count in sizes.items()}
     return partial(train_task, SETTINGS, splits)
