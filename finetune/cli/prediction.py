@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -55,5 +56,15 @@ def _writer(output: Path | None) -> Iterator[TableWriter]:
     if output is None:
         yield JsonLines(sys.stdout, ascii_only=sys.stdout.isatty())
     else:
-        with table_file(output) as writer:
+        with _ending_in_order(), table_file(output) as writer:
             yield writer
+
+
+@contextmanager
+def _ending_in_order() -> Iterator[None]:
+    """Has SIGTERM unwind what is going on meanwhile, so that what was written aside is removed."""
+    before = signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

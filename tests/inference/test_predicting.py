@@ -3,6 +3,8 @@
 import csv
 import io
 import json
+import os
+import signal
 import sys
 
 import numpy as np
@@ -330,6 +332,22 @@ def test_what_fails_half_way_leaves_nothing(tmp_path):
         with pytest.raises(KeyboardInterrupt):
             interrupted(tmp_path / name)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_sigterm_half_way_leaves_nothing(finetune, finished_run, tmp_path, monkeypatch):
+    original = Predictor.predict
+
+    def predict(self, rows):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return original(self, rows)
+
+    monkeypatch.setattr(Predictor, "predict", predict)
+    before = signal.getsignal(signal.SIGTERM)
+    given = write_input(tmp_path, ".jsonl", ROWS)
+    code, _, _ = finetune("predict", finished_run, given, "--output", tmp_path / "out.csv")
+    assert code == 143
+    assert [path.name for path in tmp_path.iterdir()] == ["later.jsonl"]
+    assert signal.getsignal(signal.SIGTERM) is before
 
 
 def test_values_that_text_has_no_sign_for(tmp_path):
