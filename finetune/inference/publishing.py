@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from finetune.data import first_line
+from finetune.data.files import first_line
 from finetune.errors import HubError, RecordError, SettingError
 from finetune.evaluation.record import RECIPE, RECORD
 from finetune.inference.finished import FinishedRun
@@ -45,7 +45,8 @@ def push(run: FinishedRun, repository: str, *, private: bool, with_record: bool)
     Raises SettingError for what is no name of a repository, and HubError where the Hub can't be reached or refuses.
     """
     from huggingface_hub import CommitOperationAdd, HfApi, get_token, is_offline_mode
-    from huggingface_hub.utils import HFValidationError, disable_progress_bars, validate_repo_id
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import disable_progress_bars, validate_repo_id  # type: ignore[attr-defined]
 
     files = files_to_push(run, with_record=with_record)
     try:
