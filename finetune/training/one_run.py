@@ -217,10 +217,10 @@ class OneRun:
             results,
         )
         if main:
-            if results is not None:
-                write_card(plan.run / MODEL, record)
             self.history.flush()  # the record says that the run is over, so nothing may still be missing
             write_record(plan.run, record)
+            if results is not None:
+                write_card(plan.run / MODEL, record)
             shutil.rmtree(plan.run / CHECKPOINTS, ignore_errors=True)
         show_results(record, self.console)
         return record
