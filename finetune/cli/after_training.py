@@ -140,6 +140,7 @@ def export(
         from finetune.inference.predictor import load_predictor
 
     onnx_export.check_folder(folder, overwrite=overwrite)
+    onnx_export.check_task(finished)
     rows = onnx_export.checking_rows(finished) if check is None else onnx_export.rows_of(check)
     predictor = load_predictor(finished, batch_size=batch_size, trust_remote_code=trust_remote_code)
     made = onnx_export.export(predictor, rows, folder, tolerance=tolerance)

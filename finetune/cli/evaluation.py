@@ -35,7 +35,7 @@ def evaluate_files(
     """Prints what the run's model scores on `files`; `metrics`: names with commas between them, None for its own."""
     names = None if metrics is None else [name.strip() for name in metrics.split(",")]
     chosen = metrics_for(run, names, trust_remote_code=trust_remote_code)
-    with given_rows(files, piped_format=piped_format) as rows:
+    with given_rows(files, piped_format=piped_format, naming_files=run.task.naming_files) as rows:
         found = evaluate(run, rows, load, metrics=chosen)
     if as_json:
         whole = {"run": str(run.path), "files": list(files), **found.to_dict()}

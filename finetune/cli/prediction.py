@@ -35,14 +35,14 @@ def predict(
 
     All that `files` must have is checked before `load` is called for the model.
     """
-    with given_rows(files, piped_format=piped_format) as rows:
+    with given_rows(files, piped_format=piped_format, naming_files=run.task.naming_files) as rows:
         run.task.read_for(rows, run.classes, labelled=False)
         kept = rows.columns if keep_columns else []
-        check_kept(rows.table.select(kept), output)
+        check_kept(rows.as_read.select(kept), output)
         predictor = load()
         with _writer(output) as writer:
             for part in rows.parts(part_rows):
-                writer.write(beside(part.table.select(kept), predictor.predict(part)))
+                writer.write(beside(part.as_read.select(kept), predictor.predict(part)))
         if output is not None:
             _tell(f"{output}: {len(rows):,} rows")
 

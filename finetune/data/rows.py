@@ -116,6 +116,17 @@ class Rows:
         values = pyarrow.chunked_array(chunks, type=of_kind)
         return Rows(self.table.set_column(place, column, values), self.class_names)
 
+    @property
+    def as_read(self) -> pyarrow.Table:
+        """The table before `beside`: names of files without their folders."""
+        from pyarrow import compute
+
+        table = self.table
+        for place, field in enumerate(table.schema):
+            if _is_struct_of(field.type, ("path", "folder")):
+                table = table.set_column(place, field.name, compute.struct_field(table.column(place), "path"))
+        return table
+
     def batches(self, columns: Sequence[str], *, size: int) -> Iterator[list[list[Any]]]:
         """Yields the values of each of `columns` in `size` rows after the other; the last batch may be shorter."""
         for part in self.parts(size):
@@ -140,6 +151,12 @@ def joined(parts: Sequence[Rows]) -> Rows:
         return Rows(pyarrow.concat_tables(tables, promote_options="default"), kept[0].class_names)
     except pyarrow.ArrowException as error:
         raise ValueError(str(error)) from error
+
+
+def _is_struct_of(kind: pyarrow.DataType, names: tuple[str, ...]) -> bool:
+    from pyarrow import types
+
+    return types.is_struct(kind) and tuple(kind.field(number).name for number in range(kind.num_fields)) == names
 
 
 def _beside(values: pyarrow.Array, folder: Path, kind: pyarrow.StructType) -> pyarrow.StructArray:

@@ -19,10 +19,13 @@ PIPED = "-"
 
 
 @contextmanager
-def given_rows(files: Sequence[str], *, piped_format: str = "jsonl") -> Iterator[Rows]:
+def given_rows(
+    files: Sequence[str], *, piped_format: str = "jsonl", naming_files: Sequence[str] = ()
+) -> Iterator[Rows]:
     """Yields the rows of all `files`, one after the other; of large files they are on disk, and only meanwhile.
 
-    `piped_format`: the kind of what is piped in, as a file's suffix, where "-" is the only file. Raises DataError as
+    `piped_format`: the kind of what is piped in, as a file's suffix, where "-" is the only file; `naming_files`: as
+    `load_files` has it, names that are piped in being seen from the working directory. Raises DataError as
     `load_files` does, and SettingError for "-" among others and for an unknown kind.
     """
     if PIPED in files and len(files) > 1:
@@ -34,7 +37,8 @@ def given_rows(files: Sequence[str], *, piped_format: str = "jsonl") -> Iterator
         aside = Path(folder)
         paths = [_piped(aside / f"piped{suffix}")] if PIPED in files else [Path(file) for file in files]
         try:
-            yield load_files({GIVEN: paths}, keep=Cache(aside).keep)[GIVEN]
+            naming = () if PIPED in files else naming_files
+            yield load_files({GIVEN: paths}, keep=Cache(aside).keep, naming_files=naming)[GIVEN]
         except DataError as error:
             raise DataError(str(error).replace(f"{aside}/piped{suffix}", "standard input")) from error
 

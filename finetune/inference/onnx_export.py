@@ -71,6 +71,12 @@ def check_folder(folder: Path, *, overwrite: bool) -> None:
         raise SettingError("DIR", f"{folder} exists; pass --overwrite to replace it, or give another name")
 
 
+def check_task(run: FinishedRun) -> None:
+    """Raises ModelError for a model of anything but texts, whose inputs have other axes."""
+    if run.task.longest is None:
+        raise ModelError(f"{run.path}: only models of texts are exported, and this one's task is {run.task.name}")
+
+
 def checking_rows(run: FinishedRun) -> Rows:
     """Returns rows of the run's validation split, `MOST_CHECKED` at most.
 

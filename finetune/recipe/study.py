@@ -189,7 +189,7 @@ def for_tuning(recipe: Recipe, rung: Rung | None = None) -> Recipe:
     With a `rung` that isn't the last it is rescaled to that one's share, and recorded in a folder of that rung within.
     Raises SettingError for what can't be rescaled.
     """
-    places = "files" if hasattr(recipe.data, "files") else "splits"
+    places = next(each for each in ("files", "folders", "splits") if hasattr(recipe.data, each))
     splits = {split: place for split, place in getattr(recipe.data, places).items() if split != "test"}
     examples = {split: count for split, count in recipe.data.examples.items() if split != "test"}
     folder = f"{recipe.output}/{recipe.name}"

@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     import numpy as np
 
     from finetune.data import Keep, Rows
-    from finetune.tasks.base import Outputs
     from finetune.tasks.image_batches import ImageBatches, ImageSplit
     from finetune.tasks.pretrained import LoadedModel, Pretrained
 
@@ -147,8 +146,8 @@ class ImageClassification(Classification):
 
         return load_classifier("AutoModelForImageClassification", source, classes=classes, seed=seed)
 
-    def prediction_columns(self, outputs: Outputs, split: ImageSplit, classes: Sequence[str]) -> dict[str, Any]:
-        """Returns the name of each image's file, where it has one, and what the base does."""
+    def label_columns(self, split: ImageSplit, classes: Sequence[str]) -> dict[str, Any]:
+        """Returns the name of each image's file, where it has one, and its class."""
         paths = split.paths
         named = {"image": paths} if any(path is not None for path in paths) else {}
-        return named | super().prediction_columns(outputs, split, classes)
+        return named | super().label_columns(split, classes)

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from finetune.errors import RecipeError
 from finetune.optimizers import AdamW
 from finetune.recipe import is_study, load_recipe, load_study
+from finetune.recipe.study import for_tuning
 from finetune.schedules import SCHEDULES, Cosine, Step
 
 RECIPES = sorted((Path(__file__).parents[2] / "recipes").glob("*.yaml"))
@@ -261,3 +262,39 @@ def test_differences_are_named_by_their_keys(load):
 @pytest.mark.parametrize("duration", ["64k samples", "2M tokens"])
 def test_a_run_may_be_as_long_as_so_many_samples_or_tokens(load, duration):
     assert load("", f"training.duration={duration}").training.duration == duration
+
+
+FOLDERS = "data: {folders: {train: train, validation: ../validation}}"
+
+
+def test_folders_of_images_are_seen_from_the_folder_of_the_recipe(write, complete, tmp_path):
+    text = complete.replace("data: {files: {train: train.csv, validation: validation.csv}}", FOLDERS)
+    recipe = load_recipe(write(text))
+    assert recipe.data.folders == {"train": tmp_path / "train", "validation": tmp_path.parent / "validation"}
+    assert load_recipe(write(recipe.to_yaml(), "again.yaml")).data == recipe.data
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        ("{folders: {train: t}}", "3: data.folders.validation: required, and missing"),
+        ("{folders: {train: t, validation: 3}}", "3: data.folders.validation: 3 is not text"),
+        (
+            "{folders: {train: t, validation: v, dev: d}}",
+            '3: data.folders.dev: "dev" is not one of train, validation, test',
+        ),
+        ("{folders: {train: t, validation: v}, split: x}", "3: data.split: unknown key; it can be examples, folders"),
+    ],
+)
+def test_problems_of_folders_are_told(problems, complete, data, expected):
+    text = complete.replace("data: {files: {train: train.csv, validation: validation.csv}}", f"data: {data}")
+    assert problems(text)[0].startswith(expected)
+
+
+def test_data_in_folders_takes_the_place_of_data_in_files(write, complete, tmp_path):
+    write(complete, "base.yaml")
+    recipe = load_recipe(write(f"base: base.yaml\n{FOLDERS}\n"))
+    assert recipe.data.folders["train"] == tmp_path / "train"
+    tuning = for_tuning(recipe.model_copy(update={"data": recipe.data.model_copy(update={"examples": {"test": 3}})}))
+    assert tuning.data.folders == recipe.data.folders
+    assert tuning.data.examples == {}

@@ -232,6 +232,19 @@ def test_check_tells_of_images_without_a_model(recipe):
     assert outlook.to_dict()["data"]["test"]["sizes"]["largest"] == outlook.splits["test"].sizes.largest
 
 
+def test_check_prints_the_sizes_of_images(recipe, capsys):
+    from finetune.cli import main
+
+    with pytest.raises(SystemExit) as ended:
+        main(["check", str(recipe)])
+    assert ended.value.code in (0, None)
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["split", "examples", "blue", "green", "red", "smallest", "largest"] in lines
+    (train,) = (line for line in lines if line[:2] == ["train", "96"])
+    assert train[2:5] == ["33.3%", "33.3%", "33.3%"]
+    assert "caution none: no image is in two splits or repeated".split() in lines
+
+
 @pytest.mark.slow
 def test_a_run_learns_and_its_model_gives_its_predictions_in_a_pipeline(train, squares):
     from transformers import pipeline
@@ -246,6 +259,25 @@ def test_a_run_learns_and_its_model_gives_its_predictions_in_a_pipeline(train, s
         assert found[0]["label"] == row["prediction"]
         for each in found:
             assert each["score"] == pytest.approx(row[f"probability_{each['label']}"], abs=1e-5)
+
+
+@pytest.mark.slow
+def test_a_run_answers_for_later_images_named_in_a_file(train, squares, tmp_path, capsys):
+    from finetune.cli import main
+
+    _, run = train("training.duration=1ep")
+    expected = parquet.read_table(run / "predictions" / "test.parquet").to_pylist()
+    (tmp_path / "later.csv").write_text("\n".join(["image", *(f"squares/test/{row['image']}" for row in expected)]))
+    with pytest.raises(SystemExit) as ended:
+        main(["predict", str(run), str(tmp_path / "later.csv")])
+    assert ended.value.code in (0, None)
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [row["image"] for row in rows] == [f"squares/test/{row['image']}" for row in expected]
+    assert [row["prediction"] for row in rows] == [row["prediction"] for row in expected]
+    with pytest.raises(SystemExit) as ended:
+        main(["export", str(run), str(tmp_path / "exported")])
+    assert ended.value.code == 2
+    assert "only models of texts are exported, and this one's task is image_classification" in capsys.readouterr().err
 
 
 @pytest.mark.slow
