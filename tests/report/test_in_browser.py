@@ -98,7 +98,7 @@ def test_the_button_turns_it_dark_and_light_again(small, open_page):
 def test_a_label_that_holds_a_script_stays_text(runs, tmp_path, open_page, place):
     hostile = [HOSTILE, "fine"] if place == "classes" else HOSTILE
     for seed in range(2):
-        runs.add(**({"seed": seed, "accuracy": 0.8 + seed / 100} | {place: hostile}))
+        runs.add(**({"seed": seed, "score": 0.8 + seed / 100} | {place: hostile}))
         runs.add("linear" if place != "schedule" else "step", 0.7, seed=seed)
     write_report(runs.analyse(), tmp_path / "report.html")
     opened = open_page(tmp_path / "report.html")
