@@ -201,7 +201,7 @@ def test_a_cooldown_on_request_and_a_plateau_are_the_same_on_every_process(small
     asking.start()
     line = launch_line("cpu_2_processes").replace("recipes/minilm_reviews.yaml", str(small_recipe))
     schedule = "{name: plateau, warmup: 0, patience: 0, threshold: 10.0, gamma: 0.5}"
-    done = launch(f'{line} output={output} "schedule={schedule}" training.duration=500 evaluation.every=4')
+    done = launch(f'{line} output={output} "schedule={schedule}" training.duration=5000 evaluation.every=4')
     asking.join()
     assert done.returncode == 0, done.stdout + done.stderr
     (run,) = find_runs([output])

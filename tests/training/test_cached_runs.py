@@ -40,7 +40,7 @@ def test_a_run_is_the_same_with_the_cache_and_without(outcome, monkeypatch, tmp_
     monkeypatch.setattr(data, "LARGE", 0)  # so that the rows are on disk too
     made, said = outcome(tmp_path / "cache")
     assert "cache" not in said
-    monkeypatch.setattr(encoding, "_end_to_end", forbidden)
+    monkeypatch.setattr(encoding, "tokenise", forbidden)
     read, _ = outcome(tmp_path / "cache")
     assert made == without
     assert read == without
