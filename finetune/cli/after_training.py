@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
@@ -11,6 +13,8 @@ from finetune.cli.options import TrustRemoteCode
 from finetune.cli.schedules import AllowPlugins
 
 if TYPE_CHECKING:
+    from finetune.inference.finished import FinishedRun
+    from finetune.inference.predictor import Predictor
     from finetune.training.precision import Precision
 
 Run = Annotated[Path, typer.Argument(help="The directory of a run.")]
@@ -39,26 +43,20 @@ def predict(
     trust_remote_code: TrustRemoteCode = False,
 ) -> None:
     """Have a run's model predict rows of files: a row of predictions for each, beside its own columns."""
-    from finetune.cli.loading import loading
     from finetune.inference.finished import read_finished
     from finetune.inference.tables import check_output
 
     if output is not None:
         check_output(output, overwrite=overwrite)
     finished = read_finished(run, allow_plugins=allow_plugins)
-    with loading():
-        from finetune.cli.prediction import predict as predict_files
-        from finetune.inference.predictor import load_predictor
+    load = _loader(finished, batch_size, precision, trust_remote_code=trust_remote_code)
+
+    from finetune.cli.prediction import predict as predict_files
 
     predict_files(
         finished,
         files,
-        lambda: load_predictor(
-            finished,
-            batch_size=batch_size,
-            precision=cast("Precision", precision),
-            trust_remote_code=trust_remote_code,
-        ),
+        load,
         piped_format=piped_format,
         output=output,
         keep_columns=not only_predictions,
@@ -77,23 +75,17 @@ def evaluate(
     trust_remote_code: TrustRemoteCode = False,
 ) -> None:
     """Score a run's model on labelled files of later, and set that beside what it scored on its test split."""
-    from finetune.cli.loading import loading
     from finetune.inference.finished import read_finished
 
     finished = read_finished(run, allow_plugins=allow_plugins)
-    with loading():
-        from finetune.cli.evaluation import evaluate_files
-        from finetune.inference.predictor import load_predictor
+    load = _loader(finished, batch_size, precision, trust_remote_code=trust_remote_code)
+
+    from finetune.cli.evaluation import evaluate_files
 
     evaluate_files(
         finished,
         files,
-        lambda: load_predictor(
-            finished,
-            batch_size=batch_size,
-            precision=cast("Precision", precision),
-            trust_remote_code=trust_remote_code,
-        ),
+        load,
         piped_format=piped_format,
         metrics=metrics,
         as_json=as_json,
@@ -131,21 +123,37 @@ def export(
     trust_remote_code: TrustRemoteCode = False,
 ) -> None:
     """Write a run's model as ONNX, for batches and texts of any length, checked against the model itself."""
-    from finetune.cli.loading import loading
     from finetune.inference.finished import read_finished
 
     finished = read_finished(run, allow_plugins=allow_plugins)
-    with loading():
-        from finetune.inference import onnx_export
-        from finetune.inference.predictor import load_predictor
+    load = _loader(finished, batch_size, "fp32", trust_remote_code=trust_remote_code)
+
+    from finetune.inference import onnx_export
 
     onnx_export.check_folder(folder, overwrite=overwrite)
     onnx_export.check_task(finished)
     rows = onnx_export.checking_rows(finished) if check is None else onnx_export.rows_of(check)
-    predictor = load_predictor(finished, batch_size=batch_size, trust_remote_code=trust_remote_code)
-    made = onnx_export.export(predictor, rows, folder, tolerance=tolerance)
+    made = onnx_export.export(load(), rows, folder, tolerance=tolerance)
     typer.echo(f"{made.path}: {', '.join(made.inputs)} ▶ {', '.join(made.outputs)}")
     typer.echo(f"over {made.examples:,} examples it differs from the model by {made.difference:.2e} at most")
+
+
+def _loader(
+    run: FinishedRun, batch_size: int | None, precision: str, *, trust_remote_code: bool
+) -> Callable[[], Predictor]:
+    """Loads the libraries, and returns what then loads the model of `run`."""
+    from finetune.cli.loading import loading
+
+    with loading():
+        from finetune.inference.predictor import load_predictor
+
+    return partial(
+        load_predictor,
+        run,
+        batch_size=batch_size,
+        precision=cast("Precision", precision),
+        trust_remote_code=trust_remote_code,
+    )
 
 
 def add_commands(app: typer.Typer) -> None:

@@ -190,9 +190,7 @@ class Labels:
         known: Mapping[Any, int] = {value: number for number, value in enumerate(classes)}
         of_distinct = np.array([known.get(value, UNKNOWN) for value in self.distinct], dtype=np.int64)
         places = compute.index_in(self.rows.table.column(self.column), value_set=self._stored)
-        # Not places.to_numpy(), which imports pandas, a fifth of all that `finetune check` does.
-        parts = [np.zeros(0, dtype=np.int32), *map(np.from_dlpack, places.iterchunks())]
-        numbers: Integers = of_distinct[np.concatenate(parts)]
+        numbers: Integers = of_distinct[integers_of(places)]
         unknown = self.rows_of(np.flatnonzero(numbers == UNKNOWN))
         if not len(unknown):
             return numbers
@@ -218,17 +216,35 @@ def check_filled(split: str, rows: Rows, column: str, *, also_empty: bool = Fals
     """Raises DataError where a value is null or, on demand, the empty text."""
     from pyarrow import compute
 
-    values = rows.table.column(column)
-    missing = values.is_null()
-    if also_empty and rows.kind(column) in TEXT:
-        # Not compute.equal(values, ""): to take a value from Python, arrow imports pandas too.
-        missing = compute.or_kleene(missing, compute.invert(compute.binary_length(values).cast("bool")))
+    missing = missing_values(rows, column, also_empty=also_empty)
     count = compute.sum(missing).as_py()
     if count:
         raise DataError(
             f'column "{column}" of the {split} split is empty in {rows_in_words(count)}, the first of them row '
             f"{compute.index(missing, value=True).as_py() + 1:,}: fill or remove them"
         )
+
+
+def missing_values(rows: Rows, column: str, *, also_empty: bool) -> Any:
+    """Returns which values are null or, on demand, the empty text, as arrow has truth values."""
+    from pyarrow import compute
+
+    values = rows.table.column(column)
+    missing = values.is_null()
+    if also_empty and rows.kind(column) in TEXT:
+        # Not compute.equal(values, ""): to take a value from Python, arrow imports pandas too.
+        missing = compute.or_kleene(missing, compute.invert(compute.binary_length(values).cast("bool")))
+    return missing
+
+
+def integers_of(values: Any) -> Integers:
+    """Returns whole numbers that arrow has, none of them null, shape (n,).
+
+    Not by values.to_numpy(), which imports pandas, a fifth of all that `finetune check` does.
+    """
+    import numpy as np
+
+    return np.concatenate([np.zeros(0, dtype=np.int32), *map(np.from_dlpack, values.iterchunks())])
 
 
 def _in_all(count: int) -> str:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any
 
 from finetune.data import CHUNK
 from finetune.errors import DataError, ModelError
+from finetune.tasks.on_demand import OnDemand
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -17,14 +18,13 @@ if TYPE_CHECKING:
     from finetune.tasks.encoding import Chunk
 
 ASSISTANT = "assistant"
-NO_ANSWER = -100
 Parts = list[tuple[str, bool]]
 """A text in parts, each with whether it is of an answer."""
 
 
 @dataclass(frozen=True)
-class JoinedTexts(Sequence[str]):
-    """Two columns of texts as one, made when it is asked for."""
+class JoinedTexts(OnDemand[str]):
+    """Two columns of texts as one."""
 
     first: Sequence[str]
     second: Sequence[str]
@@ -32,33 +32,21 @@ class JoinedTexts(Sequence[str]):
     def __len__(self) -> int:
         return len(self.first)
 
-    @overload
-    def __getitem__(self, index: int) -> str: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[str]: ...
-    def __getitem__(self, index: int | slice) -> str | list[str]:
-        if isinstance(index, slice):
-            return [one + two for one, two in zip(self.first[index], self.second[index], strict=True)]
-        return self.first[index] + self.second[index]
+    def between(self, start: int, end: int) -> list[str]:
+        return [one + two for one, two in zip(self.first[start:end], self.second[start:end], strict=True)]
 
 
 @dataclass(frozen=True)
-class WrittenOut(Sequence[str]):
-    """Conversations as texts to compare them by, made when they are asked for."""
+class WrittenOut(OnDemand[str]):
+    """Conversations as texts to compare them by."""
 
     messages: Sequence[list[dict[str, Any]]]
 
     def __len__(self) -> int:
         return len(self.messages)
 
-    @overload
-    def __getitem__(self, index: int) -> str: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[str]: ...
-    def __getitem__(self, index: int | slice) -> str | list[str]:
-        if isinstance(index, slice):
-            return [json.dumps(each) for each in self.messages[index]]
-        return json.dumps(self.messages[index])
+    def between(self, start: int, end: int) -> list[str]:
+        return [json.dumps(each) for each in self.messages[start:end]]
 
 
 @dataclass(frozen=True)
@@ -172,7 +160,7 @@ def answered_texts(
     """
     import numpy as np
 
-    from finetune.tasks.encoding import Chunk
+    from finetune.tasks.encoding import NO_LABEL, Chunk
 
     if not tokenizer.is_fast:
         raise ModelError(
@@ -189,7 +177,7 @@ def answered_texts(
             kept = whole[:max_length]
             truncated += len(kept) < len(whole)
             ids.append(kept)
-            labels.append(np.append(np.where(counts[1 : len(kept)], kept[1:], NO_ANSWER), NO_ANSWER))
+            labels.append(np.append(np.where(counts[1 : len(kept)], kept[1:], NO_LABEL), NO_LABEL))
             lengths.append(len(kept))
         yield Chunk(
             {

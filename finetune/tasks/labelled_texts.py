@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from finetune.tasks.base import Task
 from finetune.tasks.columns import check_length_setting, texts_of
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from finetune.data import Keep, Rows
     from finetune.tasks.base import Array
     from finetune.tasks.encoding import EncodedSplit, Padding
+    from finetune.tasks.pretrained import LoadedModel, Pretrained
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,9 @@ class LabelledTexts:
 @dataclass(frozen=True, kw_only=True)
 class TextTask(Task):
     """Settings. `text`, `text_pair`, `label`: column names; `max_length`: tokens kept per example, pair included."""
+
+    problem_type: ClassVar[str]
+    """What transformers calls the problem that the model's head is for."""
 
     text: str = "text"
     text_pair: str | None = None
@@ -98,3 +102,16 @@ class TextTask(Task):
         from finetune.tasks.encoding import Padding
 
         return Padding.of(processor)
+
+    def load_model(self, source: Pretrained, *, classes: Sequence[str], processor: Any, seed: int) -> LoadedModel:
+        """Returns the pretrained encoder under a new head, the names of its classes stored in its config."""
+        from finetune.tasks.pretrained import load_classifier
+
+        return load_classifier(
+            "AutoModelForSequenceClassification",
+            source,
+            classes=classes,
+            seed=seed,
+            pad_token_id=processor.pad_token_id,
+            problem_type=self.problem_type,
+        )

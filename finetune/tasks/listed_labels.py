@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from finetune.errors import DataError
-from finetune.tasks.columns import TEXT, Labels, check_filled, rows_in_words
+from finetune.tasks.columns import TEXT, Labels, check_filled, integers_of, missing_values, rows_in_words
 
 if TYPE_CHECKING:
     from finetune.data import Rows
@@ -65,7 +65,7 @@ def items_of(split: str, rows: Rows, column: str) -> tuple[Rows, Integers]:
             "and parquet have them"
         )
     lists = rows.table.column(column)
-    lengths = compute.list_value_length(lists).to_numpy()
+    lengths = integers_of(compute.list_value_length(lists))
     names = {column: rows.class_names[column]} if column in rows.class_names else {}
     items = Items(pyarrow.table({column: compute.list_flatten(lists)}), names)
     return items, np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
@@ -74,13 +74,9 @@ def items_of(split: str, rows: Rows, column: str) -> tuple[Rows, Integers]:
 def check_items(split: str, items: Rows, column: str, bounds: Integers, *, also_empty: bool = True) -> None:
     """Raises DataError where an item of a list is null or, unless it may be, the empty text."""
     import numpy as np
-    from pyarrow import compute
 
-    values = items.table.column(column)
-    missing = values.is_null()
-    if also_empty and items.kind(column) in TEXT:
-        missing = compute.or_kleene(missing, compute.equal(values, ""))
-    found = _owners(bounds, np.flatnonzero(missing.to_numpy()))
+    missing = missing_values(items, column, also_empty=also_empty)
+    found = _owners(bounds, np.flatnonzero(integers_of(missing.cast("int8"))))
     if len(found):
         raise DataError(
             f'column "{column}" of the {split} split has an empty item in {rows_in_words(len(found))}, the first of '

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from finetune.metrics.answers import Form
     from finetune.tasks.base import Array, Outputs
     from finetune.tasks.listed_labels import ListedLabels
-    from finetune.tasks.pretrained import LoadedModel, Pretrained
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +29,7 @@ class MultiLabel(TextTask):
 
     form: ClassVar[Form] = "label_sets"
     metrics: ClassVar[tuple[str, ...]] = ("f1_micro", "f1_macro", "exact_match", "auroc")
+    problem_type: ClassVar[str] = "multi_label_classification"
 
     name: Literal["multi_label"] = "multi_label"
     labels: tuple[str, ...] | None = None
@@ -99,19 +99,6 @@ class MultiLabel(TextTask):
         never = [f"no train text has the label {name}" for name in classes if shares[name] == 0]
         always = [f"all train texts have the label {name}" for name in classes if shares[name] == len(splits["train"])]
         return [*super().cautions(splits, classes), *never, *always]
-
-    def load_model(self, source: Pretrained, *, classes: Sequence[str], processor: Any, seed: int) -> LoadedModel:
-        """Returns the pretrained encoder under a new head, the names of the labels stored in its config."""
-        from finetune.tasks.pretrained import load_classifier
-
-        return load_classifier(
-            "AutoModelForSequenceClassification",
-            source,
-            classes=classes,
-            seed=seed,
-            pad_token_id=processor.pad_token_id,
-            problem_type="multi_label_classification",
-        )
 
     def training_loss(
         self, outputs: Any, labels: torch.Tensor, num_items_in_batch: torch.Tensor | int | None = None

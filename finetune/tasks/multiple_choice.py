@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from finetune.data import Column
 from finetune.errors import DataError, SettingError
 from finetune.tasks.base import Outline
 from finetune.tasks.classification import Classification
-from finetune.tasks.columns import GIVEN, Labels, check_columns, check_length_setting, lists_of, texts_of
+from finetune.tasks.columns import GIVEN, Labels, check_columns, check_length_setting, integers_of, lists_of, texts_of
+from finetune.tasks.on_demand import OnDemand
 
 if TYPE_CHECKING:
     import numpy as np
@@ -24,7 +25,7 @@ LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
 @dataclass(frozen=True)
-class InTurn(Sequence[str]):
+class InTurn(OnDemand[str]):
     """The texts of several columns of n rows: those of the first row, one of each column, then those of the next."""
 
     columns: tuple[Sequence[str], ...]
@@ -32,24 +33,16 @@ class InTurn(Sequence[str]):
     def __len__(self) -> int:
         return len(self.columns) * len(self.columns[0])
 
-    @overload
-    def __getitem__(self, index: int) -> str: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[str]: ...
-    def __getitem__(self, index: int | slice) -> str | list[str]:
+    def between(self, start: int, end: int) -> list[str]:
         count = len(self.columns)
-        if not isinstance(index, slice):
-            row, place = divmod(range(len(self))[index], count)
-            return self.columns[place][row]
-        start, stop, step = index.indices(len(self))
         first = start // count
-        rows = slice(first, -(-stop // count))
+        rows = slice(first, -(-end // count))
         texts = list(chain.from_iterable(zip(*(column[rows] for column in self.columns), strict=True)))
-        return texts[start - first * count : stop - first * count : step]
+        return texts[start - first * count : end - first * count]
 
 
 @dataclass(frozen=True)
-class Joined(Sequence[str]):
+class JoinedChoices(OnDemand[str]):
     """Every `size` texts in turn as one, line by line: those of one example."""
 
     texts: Sequence[str]
@@ -58,17 +51,9 @@ class Joined(Sequence[str]):
     def __len__(self) -> int:
         return len(self.texts) // self.size
 
-    @overload
-    def __getitem__(self, index: int) -> str: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[str]: ...
-    def __getitem__(self, index: int | slice) -> str | list[str]:
-        if not isinstance(index, slice):
-            row = range(len(self))[index]
-            return self[row : row + 1][0]
-        start, stop, step = index.indices(len(self))
-        texts = self.texts[start * self.size : max(start, stop) * self.size]
-        return ["\n".join(texts[place : place + self.size]) for place in range(0, len(texts), self.size)][::step]
+    def between(self, start: int, end: int) -> list[str]:
+        texts = self.texts[start * self.size : end * self.size]
+        return ["\n".join(texts[place : place + self.size]) for place in range(0, len(texts), self.size)]
 
 
 @dataclass(frozen=True)
@@ -159,7 +144,7 @@ class MultipleChoice(Classification):
 
         if not isinstance(self.choices, str):
             return len(self.choices)
-        sizes = compute.list_value_length(lists_of(split, rows, self.choices)).to_numpy()
+        sizes = integers_of(compute.list_value_length(lists_of(split, rows, self.choices)))
         where = f'column "{self.choices}" of the {split} split'
         other = np.flatnonzero(sizes != sizes[0])
         if len(other):
@@ -194,7 +179,7 @@ class MultipleChoice(Classification):
         from finetune.tasks.labelled_texts import LabelledTexts
 
         whole = {
-            split: LabelledTexts(Joined(examples.texts, examples.count), examples.contexts, examples.labels)
+            split: LabelledTexts(JoinedChoices(examples.texts, examples.count), examples.contexts, examples.labels)
             for split, examples in splits.items()
         }
         return find_cautions(whole, classes)

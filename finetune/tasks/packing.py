@@ -9,7 +9,7 @@ import numpy as np
 
 from finetune.data import CHUNK
 from finetune.errors import DataError
-from finetune.tasks.encoding import Chunk, Integers
+from finetune.tasks.encoding import Chunk, Integers, end_to_end
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -35,7 +35,7 @@ def ended_texts(
         ids = [each if each and each[-1] == end else [*each, end] for each in encoded["input_ids"]]
         kept = [each[:max_length] for each in ids]
         yield Chunk(
-            features={"input_ids": np.concatenate([np.asarray(each, dtype=np.int32) for each in kept])},
+            features={"input_ids": end_to_end(kept)},
             lengths=np.fromiter(map(len, kept), dtype=np.int64),
             truncated=sum(len(part) < len(whole) for part, whole in zip(kept, ids, strict=True)),
         )

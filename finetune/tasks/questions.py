@@ -5,10 +5,11 @@ from __future__ import annotations
 import reprlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any
 
 from finetune.data import CHUNK, Column
 from finetune.errors import DataError, listed
+from finetune.tasks.on_demand import OnDemand
 
 if TYPE_CHECKING:
     import numpy as np
@@ -22,22 +23,16 @@ NOWHERE = -1
 
 
 @dataclass(frozen=True)
-class AnswerTexts(Sequence[tuple[str, ...]]):
-    """The texts that are accepted of each of n questions, which are made when they are asked for."""
+class AnswerTexts(OnDemand[tuple[str, ...]]):
+    """The texts that are accepted of each of n questions."""
 
     column: Sequence[Any]
 
     def __len__(self) -> int:
         return len(self.column)
 
-    @overload
-    def __getitem__(self, index: int) -> tuple[str, ...]: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[tuple[str, ...]]: ...
-    def __getitem__(self, index: int | slice) -> tuple[str, ...] | list[tuple[str, ...]]:
-        if isinstance(index, slice):
-            return [tuple(_several(value)) for value in self.column[index]]
-        return tuple(_several(self.column[index]))
+    def between(self, start: int, end: int) -> list[tuple[str, ...]]:
+        return [tuple(_several(value)) for value in self.column[start:end]]
 
 
 @dataclass(frozen=True)

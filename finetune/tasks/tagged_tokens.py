@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from finetune.data import CHUNK
 from finetune.errors import DataError, ModelError
-from finetune.tasks.encoding import NO_LABEL, Chunk, EncodedSplit
+from finetune.tasks.encoding import NO_LABEL, Chunk, EncodedSplit, end_to_end
 from finetune.tasks.pretrained import Pretrained, load_tokenizer
 from finetune.tasks.tagged_words import TaggedWords
 
@@ -80,7 +80,7 @@ def tokenise_words(
         features["labels"] = [labels for labels, _ in placed]
         features["words"] = [words for _, words in placed]
         yield Chunk(
-            features={name: _end_to_end(values) for name, values in features.items()},
+            features={name: end_to_end(values) for name, values in features.items()},
             lengths=np.fromiter(map(len, encoded["input_ids"]), dtype=np.int64),
             truncated=sum(bool(encoding.overflowing) for encoding in encodings or ()),
         )
@@ -103,10 +103,6 @@ def _tags_within_words(names: Sequence[str]) -> Integers:
     numbers = {name: number for number, name in enumerate(names)}
     followed = (numbers.get(f"I-{name[2:]}", own) if name.startswith("B-") else own for name, own in numbers.items())
     return np.fromiter(followed, dtype=np.int64, count=len(names))
-
-
-def _end_to_end(values: Sequence[Any]) -> Any:
-    return np.concatenate([np.asarray(each, dtype=np.int32) for each in values])
 
 
 @dataclass(frozen=True)

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import TYPE_CHECKING, overload
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from finetune.data import CHUNK, Rows
+from finetune.data import Rows
 from finetune.errors import DataError
 from finetune.tasks.columns import TEXT, rows_in_words
 from finetune.tasks.listed_labels import ListedLabels, check_items, items_of
+from finetune.tasks.on_demand import OnDemand
 
 if TYPE_CHECKING:
     from finetune.tasks.columns import Integers
@@ -44,28 +44,16 @@ class Words:
 
 
 @dataclass(frozen=True)
-class Joined(Sequence[str]):
-    """The rows of words as texts, joined by spaces, made when they are asked for; a slice goes forward."""
+class JoinedWords(OnDemand[str]):
+    """The rows of words as texts, joined by spaces."""
 
     words: Words
 
     def __len__(self) -> int:
         return len(self.words)
 
-    @overload
-    def __getitem__(self, index: int) -> str: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[str]: ...
-    def __getitem__(self, index: int | slice) -> str | list[str]:
-        if isinstance(index, slice):
-            start, stop, step = index.indices(len(self))
-            return list(map(" ".join, self.words.of(start, max(start, stop))))[::step]
-        place = range(len(self))[index]
-        return " ".join(self.words.of(place, place + 1)[0])
-
-    def __iter__(self) -> Iterator[str]:
-        for start in range(0, len(self), CHUNK):
-            yield from self[start : start + CHUNK]
+    def between(self, start: int, end: int) -> list[str]:
+        return list(map(" ".join, self.words.of(start, end)))
 
 
 @dataclass(frozen=True)
@@ -80,9 +68,9 @@ class TaggedWords:
         return len(self.words)
 
     @property
-    def texts(self) -> Joined:
+    def texts(self) -> JoinedWords:
         """The words of each example, joined by spaces."""
-        return Joined(self.words)
+        return JoinedWords(self.words)
 
     def tags_of(self, row: int) -> Integers:
         """Returns the numbers of the tags of an example."""

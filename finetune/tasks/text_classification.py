@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from finetune.tasks.base import Outline
 from finetune.tasks.classification import Classification
@@ -13,12 +13,13 @@ from finetune.tasks.labelled_texts import LabelledTexts, TextTask
 
 if TYPE_CHECKING:
     from finetune.data import Rows
-    from finetune.tasks.pretrained import LoadedModel, Pretrained
 
 
 @dataclass(frozen=True, kw_only=True)
 class TextClassification(TextTask, Classification):
     """Settings. `text`, `text_pair`, `label`: column names; `max_length`: tokens kept per example, pair included."""
+
+    problem_type: ClassVar[str] = "single_label_classification"
 
     name: Literal["text_classification"] = "text_classification"
 
@@ -53,16 +54,3 @@ class TextClassification(TextTask, Classification):
 
         of_each = np.bincount(np.asarray(examples.labels), minlength=len(classes)).tolist()
         return Outline(len(examples), dict(zip(classes, of_each, strict=True)), examples.parts)
-
-    def load_model(self, source: Pretrained, *, classes: Sequence[str], processor: Any, seed: int) -> LoadedModel:
-        """Returns the pretrained encoder under a new head, the class names stored in its config."""
-        from finetune.tasks.pretrained import load_classifier
-
-        return load_classifier(
-            "AutoModelForSequenceClassification",
-            source,
-            classes=classes,
-            seed=seed,
-            pad_token_id=processor.pad_token_id,
-            problem_type="single_label_classification",
-        )

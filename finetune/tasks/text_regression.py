@@ -30,6 +30,8 @@ class TextRegression(TextTask):
     form: ClassVar[Form] = "numbers"
     metrics: ClassVar[tuple[str, ...]] = ("pearson", "spearman", "rmse")
 
+    problem_type: ClassVar[str] = "regression"
+
     name: Literal["text_regression"] = "text_regression"
 
     def read(self, splits: Mapping[str, Rows]) -> tuple[tuple[str, ...], dict[str, LabelledTexts]]:
@@ -72,7 +74,7 @@ class TextRegression(TextTask):
             seed=seed,
             num_labels=1,
             pad_token_id=processor.pad_token_id,
-            problem_type="regression",
+            problem_type=self.problem_type,
         )
 
     def training_loss(

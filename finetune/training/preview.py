@@ -182,7 +182,7 @@ def _horizon(recipe: Recipe, data: DataOutlook) -> Horizon | None:
         outline = recipe.task.outline(data.raw.examples["train"], data.raw.classes)
         if data.tokenizer is None or recipe.task.longest is None or not outline.texts:
             return None
-        tokens = _train_tokens(recipe, data.raw, samples, data.tokenizer)
+        tokens = _train_tokens(recipe, outline, samples, data.tokenizer)
     updates = -(-samples // recipe.training.batch_size)
     return plan_horizon(recipe, updates_per_epoch=updates, samples=samples, tokens=tokens)
 
@@ -196,9 +196,9 @@ def _counts_tokens(value: Any) -> bool:
     return isinstance(value, str) and value.rstrip().endswith("tokens")
 
 
-def _train_tokens(recipe: Recipe, raw: RawData, samples: int, tokenizer: Tokenizer) -> int:
+def _train_tokens(recipe: Recipe, outline: Outline, samples: int, tokenizer: Tokenizer) -> int:
     """Returns the tokens of an epoch, each example cut to what the task keeps."""
-    outline, longest = recipe.task.outline(raw.examples["train"], raw.classes), recipe.task.longest
+    longest = recipe.task.longest
     rows = draw(outline.count, samples, seed=recipe.training.seed)
     each = outline.sequences
     lengths = _lengths_of(outline, (rows[:, None] * each + np.arange(each)).reshape(-1).tolist(), tokenizer)

@@ -112,14 +112,14 @@ def publish_merged(trainer: ScheduledTrainer, folder: Path) -> None:
     """Makes `folder` an ordinary model, of the trainer's with its adapter merged; every process calls it."""
     state = trainer.accelerator.get_state_dict(trainer.model_wrapped)
     model: Any = trainer.accelerator.unwrap_model(trainer.model)
-    tokenizer: Any = trainer.processing_class
+    processor: Any = trainer.processing_class
     if not trainer.is_world_process_zero():
         return
 
     def write(aside: Path) -> None:
         with quiet_transformers():
             model.save_pretrained(aside, state_dict=merged_state(model, state))
-            tokenizer.save_pretrained(aside)
+            processor.save_pretrained(aside)
         for path in (*aside.iterdir(), aside):
             flush(path)
 

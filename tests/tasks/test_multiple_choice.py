@@ -18,7 +18,7 @@ from finetune.errors import DataError, SettingError
 from finetune.evaluation.record import read_history
 from finetune.recipe import load_recipe
 from finetune.tasks import TASKS, as_task
-from finetune.tasks.multiple_choice import Choices, InTurn, Joined, MultipleChoice
+from finetune.tasks.multiple_choice import Choices, InTurn, JoinedChoices, MultipleChoice
 from finetune.training.material import Library
 from finetune.training.preview import preview_run
 from tests.tiny import write_task_recipe
@@ -163,8 +163,8 @@ def test_columns_in_turn_are_cut_anywhere(start, stop):
     expected = ["a", "c", "e", "b", "d", "f"]
     assert texts[start:stop] == expected[start:stop]
     assert [texts[number] for number in range(-6, 6)] == [expected[number] for number in range(-6, 6)]
-    assert list(Joined(texts, 3)) == ["a\nc\ne", "b\nd\nf"]
-    assert Joined(texts, 3)[1:2] == ["b\nd\nf"]
+    assert list(JoinedChoices(texts, 3)) == ["a\nc\ne", "b\nd\nf"]
+    assert JoinedChoices(texts, 3)[1:2] == ["b\nd\nf"]
 
 
 @pytest.fixture
