@@ -1,7 +1,9 @@
-"""What the dotted keys of a recipe decide: where a run lies, how it is computed, or what."""
+"""What the dotted keys of a recipe decide: where a run lies, how it is computed, or what; and their values in words."""
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -20,6 +22,8 @@ PLACES = ("data.files", "data.folders", "data.hub", "data.config", "data.revisio
 """Where the data and the model lie; they are known by their content."""
 SCHEDULED = ("schedule", "training.duration", "optimizer.learning_rate")
 """What makes the rates of a run; beside them, the schedules and peaks of parameter groups."""
+LONGEST = 60
+"""The most characters of a list that is shown whole."""
 
 
 def flatten(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -49,3 +53,12 @@ def is_scheduled(key: str) -> bool:
     block, _, rest = key.partition(".")
     own = rest.partition(".")[2] if block == "groups" else ""
     return is_among(key, SCHEDULED) or is_among(own, ("schedule", "learning_rate"))
+
+
+def brief(value: Any) -> str:
+    """Returns a setting's value in few words: of a long list, how long it is, and a sign that tells it from others."""
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    if not isinstance(value, list) or len(str(value)) <= LONGEST:
+        return str(value)
+    return f"[{len(value)} items, {hashlib.sha256(json.dumps(value).encode()).hexdigest()[:4]}]"

@@ -26,7 +26,7 @@ ARROWS = {
     "tasks": {"errors", "data", "metrics"},
     "recipe": {"errors", "keys", "schedules", "optimizers", "metrics", "tasks"},
     "evaluation": {"errors", "keys", "untrusted", "whole_files"},
-    "report": {"errors", "untrusted", "evaluation", "figures"},
+    "report": {"errors", "keys", "untrusted", "evaluation", "figures"},
     "training": {
         *("errors", "keys", "untrusted", "schedules", "optimizers", "metrics", "data", "tasks", "recipe", "evaluation"),
         "report",
@@ -37,7 +37,7 @@ ARROWS = {
     },
     "cli": {
         *("errors", "untrusted", "schedules", "figures", "report", "data", "tasks", "recipe", "training", "evaluation"),
-        *("study", "inference", "metrics"),
+        *("study", "inference", "metrics", "keys"),
     },
     "run": {"cli"},
 }

@@ -11,8 +11,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from finetune.evaluation.comparison import brief
 from finetune.figures import Curve, print_curves
+from finetune.keys import brief
 from finetune.recipe import PEAK, SEED, Rung, is_study, load_recipe, load_study
 from finetune.recipe.regularisation import in_words as regularisation_in_words
 from finetune.training.layers import LAYERS

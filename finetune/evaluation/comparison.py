@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,21 +14,11 @@ from finetune.evaluation.direction import Direction
 from finetune.evaluation.forms import PLAIN, form_of
 from finetune.evaluation.record import RECORD, RunRecord
 from finetune.evaluation.runs import RecordedRun
-from finetune.keys import IMMATERIAL, PLACES, flatten, is_among
+from finetune.keys import IMMATERIAL, PLACES, brief, flatten, is_among
 
 FEWEST_SEEDS = 5
-LONGEST = 60
 # What says nothing about what was run. The data is known by its fingerprint, the model by its initial weights.
 IGNORED = (*IMMATERIAL, *PLACES, "training.seed")
-
-
-def brief(value: Any) -> str:
-    """Returns a setting's value in few words: of a long list, how long it is, and a sign that tells it from others."""
-    if isinstance(value, float):
-        return f"{value:.6g}"
-    if not isinstance(value, list) or len(str(value)) <= LONGEST:
-        return str(value)
-    return f"[{len(value)} items, {hashlib.sha256(json.dumps(value).encode()).hexdigest()[:4]}]"
 
 
 def in_words(settings: Mapping[str, Any]) -> str:

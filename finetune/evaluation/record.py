@@ -40,7 +40,7 @@ Count = Annotated[int, Field(gt=0, lt=2**53)]
 
 
 class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False, defer_build=True)
 
 
 def finite(value: float) -> float | None:

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from finetune.evaluation.across import AcrossContexts
 from finetune.evaluation.analysis import Analysis
 from finetune.evaluation.claims import Measure, Measured, measures_of
-from finetune.evaluation.comparison import Comparison, Row, brief
+from finetune.evaluation.comparison import Comparison, Row
 from finetune.evaluation.contrasts import Contrast
 from finetune.evaluation.statistics import Interval
+from finetune.keys import brief
 
 NOTHING = "–"
 

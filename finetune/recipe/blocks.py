@@ -13,16 +13,16 @@ from finetune.schedules import DurationLike, parse_duration
 PositiveInt = Annotated[int, Field(gt=0, lt=2**31)]
 
 
-def _check_interval(value: DurationLike) -> DurationLike:
+def check_interval(value: DurationLike) -> DurationLike:
     if parse_duration(value, field="every").amount == 0:
         raise SettingError("every", f"{value} is no interval: give 1 update or more, or null for none in between")
     return value
 
 
-Interval = Annotated[DurationLike, AfterValidator(_check_interval)]
+Interval = Annotated[DurationLike, AfterValidator(check_interval)]
 
 
-STRICT = ConfigDict(frozen=True, extra="forbid", strict=True)
+STRICT = ConfigDict(frozen=True, extra="forbid", strict=True, defer_build=True)
 """What makes a block of a recipe frozen, and strict in its types and its keys."""
 
 

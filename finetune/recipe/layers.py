@@ -15,7 +15,7 @@ PARTS = ("embeddings", "body")
 _FREEZE = "embeddings, body, the number of the lowest blocks, or a list of regular expressions"
 
 
-def _check_freeze(value: Any) -> Any:
+def check_freeze(value: Any) -> Any:
     if isinstance(value, str) and value in PARTS:
         return value
     if isinstance(value, str):
@@ -38,7 +38,7 @@ def _off_at(neutral: float) -> AfterValidator:
 
 Freeze = Annotated[
     str | int | tuple[str, ...],
-    PlainValidator(_check_freeze),
+    PlainValidator(check_freeze),
     PlainSerializer(lambda value: list(value) if isinstance(value, tuple) else value),
 ]
 

@@ -25,7 +25,7 @@ OffAtZero = AfterValidator(lambda value: value or None)
 ClassWeights = Literal["balanced"] | Mapping[str, float]
 
 
-def _check_weights(value: Any) -> ClassWeights:
+def check_weights(value: Any) -> ClassWeights:
     if value == BALANCED:
         return BALANCED
     if not isinstance(value, Mapping) or not value:
@@ -50,7 +50,7 @@ class Regularisation(BaseModel):
     model_config = STRICT
 
     label_smoothing: Annotated[float, Field(ge=0, lt=1), OffAtZero] | None = None
-    class_weights: Annotated[Any, PlainValidator(_check_weights)] | None = None
+    class_weights: Annotated[Any, PlainValidator(check_weights)] | None = None
     dropout: Annotated[float, Field(ge=0, lt=1)] | None = None
     neftune: Annotated[float, Field(ge=0, le=1e6), OffAtZero] | None = None
 

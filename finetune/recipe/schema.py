@@ -41,7 +41,7 @@ NEEDED_SPLITS: tuple[Split, ...] = ("train", "validation")
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 
 
-def _check_run_length(value: DurationLike) -> DurationLike:
+def check_run_length(value: DurationLike) -> DurationLike:
     # How much an update takes is known when the data is, and doesn't matter here.
     parse_duration(value, field="duration").run_steps(updates_per_epoch=1, samples_per_update=1, tokens_per_update=1)
     return value
@@ -49,7 +49,7 @@ def _check_run_length(value: DurationLike) -> DurationLike:
 
 OnRequest = Annotated[bool | None, AfterValidator(lambda value: value or None)]
 """A setting that is off, which leaves recipes the runs that they had before there was one, unless it is true."""
-RunLength = Annotated[DurationLike, AfterValidator(_check_run_length)]
+RunLength = Annotated[DurationLike, AfterValidator(check_run_length)]
 
 
 class Block(BaseModel):
@@ -193,7 +193,7 @@ class ParameterGroup(Block):
         return check_pattern(parameters)
 
 
-def _check_known(metric: str) -> str:
+def check_known(metric: str) -> str:
     if metric not in METRICS and not metric.startswith(HUB):
         raise SettingError("", f'"{metric}" is not one of {", ".join(METRICS)}{did_you_mean(metric, METRICS)}')
     return metric
@@ -207,7 +207,7 @@ class EvaluationSettings(Block):
     """
 
     every: Interval | None = "1ep"
-    metrics: tuple[Annotated[str, AfterValidator(_check_known)], ...] | None = None
+    metrics: tuple[Annotated[str, AfterValidator(check_known)], ...] | None = None
     select: str | None = None
     keep: Literal["best", "last"] = "best"
     batch_size: PositiveInt = 64

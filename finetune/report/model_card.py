@@ -12,11 +12,11 @@ from typing import Any
 import yaml
 from markupsafe import Markup
 
-from finetune.evaluation.comparison import brief
 from finetune.evaluation.forms import form_of, written
 from finetune.evaluation.markdown import code, code_block, escaped, table
 from finetune.evaluation.record import GroupRates, RunRecord, Score, write_atomically
 from finetune.figures.curves import Curve, number
+from finetune.keys import brief
 from finetune.report.axes import MARGIN, Axis
 from finetune.report.figure import Figure, picture
 from finetune.report.legend import PRINT, Legend

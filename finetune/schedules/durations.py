@@ -15,6 +15,10 @@ DurationLike = int | str
 """A duration as written: 200 or "200" updates, "10%" of the run, "0.5ep", "64000 samples" or "2M tokens"."""
 
 _FORM = re.compile(r"((?:[0-9]+\.)?[0-9]+|\.[0-9]+)\s*(%|ep|(?:([kMB])\s*)?(samples|tokens))?")
+DURATION_SCHEMA = {
+    "anyOf": [{"type": "integer", "minimum": 0}, {"type": "string", "pattern": f"^ *{_FORM.pattern} *$"}]
+}
+"""What is a duration, as a JSON schema."""
 _FORMS = 'updates (200), a share of the run ("10%"), epochs ("0.5ep"), "64000 samples" or "2M tokens"'
 LONGEST = 30
 _MULTIPLES = {None: 1, "k": 10**3, "M": 10**6, "B": 10**9}

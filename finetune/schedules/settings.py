@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any
 
 from finetune.errors import SettingError, did_you_mean
-from finetune.schedules.durations import parse_duration, rescale_duration
+from finetune.schedules.durations import DURATION_SCHEMA, parse_duration, rescale_duration
 
 Rule = Callable[[str, Any], None]
 """(name of the field, value) ▶ nothing, or a SettingError that names the field, the value and the rule."""
@@ -48,7 +48,7 @@ def rescaled(field: dataclasses.Field[Any], value: Any, by: Fraction) -> Any:
             f"{value} may count updates, and no rule says whether; define the field by `setting`, or the schedule's "
             "own `rescaled`",
         )
-    while isinstance(rule, partial):
+    while isinstance(rule, partial) and rule.func in (_optional, _list_of):
         rule = rule.args[0]
     if rule not in (duration, interval) or value is None:
         return value
@@ -63,17 +63,17 @@ def anything(field: str, value: Any) -> None:
 
 def number(least: float = -math.inf, most: float = math.inf, *, above: float | None = None) -> Rule:
     """A finite number from `least` to `most`, or greater than `above`."""
-    if above is not None:
-        words = f"above {above:g}" + (f", up to {most:g}" if most < math.inf else "")
-    else:
-        words = f"from {least:g} to {most:g}" if most < math.inf else f"of {least:g} or more"
+    return partial(_number, least, most, above)
 
-    def rule(field: str, value: Any) -> None:
-        is_number = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < math.inf
-        if not is_number or not least <= value <= most or (above is not None and value <= above):
-            raise SettingError(field, f"{value!r} must be a number {words}")
 
-    return rule
+def _number(least: float, most: float, above: float | None, field: str, value: Any) -> None:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < math.inf
+    if not is_number or not least <= value <= most or (above is not None and value <= above):
+        if above is not None:
+            words = f"above {above:g}" + (f", up to {most:g}" if most < math.inf else "")
+        else:
+            words = f"from {least:g} to {most:g}" if most < math.inf else f"of {least:g} or more"
+        raise SettingError(field, f"{value!r} must be a number {words}")
 
 
 fraction = number(0, 1)
@@ -83,12 +83,12 @@ positive = number(above=0)
 
 def whole(least: int) -> Rule:
     """A whole number of `least` or more."""
+    return partial(_whole, least)
 
-    def rule(field: str, value: Any) -> None:
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
-            raise SettingError(field, f"{value!r} must be a whole number of {least} or more")
 
-    return rule
+def _whole(least: int, field: str, value: Any) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise SettingError(field, f"{value!r} must be a whole number of {least} or more")
 
 
 def flag(field: str, value: Any) -> None:
@@ -110,14 +110,14 @@ def interval(field: str, value: Any) -> None:
 
 def one_of(choices: Sequence[str], also: dict[str, str] | None = None) -> Rule:
     """One of `choices`; `also` names choices by what they are called elsewhere."""
+    return partial(_one_of, choices, also or {})
 
-    def rule(field: str, value: Any) -> None:
-        if value not in choices:
-            known = (also or {}).get(value) if isinstance(value, str) else None
-            hint = f" (here it is {known})" if known else did_you_mean(str(value), choices)
-            raise SettingError(field, f'"{value}" is not one of {", ".join(choices)}{hint}')
 
-    return rule
+def _one_of(choices: Sequence[str], also: dict[str, str], field: str, value: Any) -> None:
+    if value not in choices:
+        known = also.get(value) if isinstance(value, str) else None
+        hint = f" (here it is {known})" if known else did_you_mean(str(value), choices)
+        raise SettingError(field, f'"{value}" is not one of {", ".join(choices)}{hint}')
 
 
 def optional(rule: Rule) -> Rule:
@@ -140,3 +140,29 @@ def _list_of(rule: Rule, field: str, value: Any) -> None:
         raise SettingError(field, f"{value!r} must be a list of one or more")
     for item in value:
         rule(field, item)
+
+
+def json_schema(rule: Rule) -> dict[str, Any]:
+    """Returns what `rule` allows, as a JSON schema; {}, which is anything, for a rule from elsewhere."""
+    if isinstance(rule, partial):
+        return _COMPOSED[rule.func](*rule.args) if rule.func in _COMPOSED else {}
+    if rule is flag:
+        return {"type": "boolean"}
+    return DURATION_SCHEMA.copy() if rule in (duration, interval) else {}
+
+
+def _number_schema(least: float, most: float, above: float | None) -> dict[str, Any]:
+    bounds = {"minimum": least, "maximum": most, "exclusiveMinimum": above}
+    return {
+        "type": "number",
+        **{key: value for key, value in bounds.items() if value is not None and abs(value) < math.inf},
+    }
+
+
+_COMPOSED: dict[Any, Callable[..., dict[str, Any]]] = {
+    _number: _number_schema,
+    _whole: lambda least: {"type": "integer", "minimum": least},
+    _one_of: lambda choices, also: {"enum": [*choices]},
+    _optional: lambda rule: {"anyOf": [json_schema(rule), {"type": "null"}]},
+    _list_of: lambda rule: {"type": "array", "minItems": 1, "items": json_schema(rule)},
+}

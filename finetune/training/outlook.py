@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from finetune.evaluation.comparison import brief
+from finetune.keys import brief
 from finetune.recipe import Recipe, Study
 from finetune.schedules import Schedule
 from finetune.schedules.compose import late
