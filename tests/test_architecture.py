@@ -32,12 +32,13 @@ ARROWS = {
         "report",
     },
     "study": {"errors", "untrusted", "recipe", "evaluation", "training"},
+    "proposing": {"errors", "schedules", "data", "tasks", "recipe"},
     "inference": {
         *("errors", "untrusted", "whole_files", "metrics", "data", "tasks", "recipe", "evaluation", "training")
     },
     "cli": {
         *("errors", "untrusted", "schedules", "figures", "report", "data", "tasks", "recipe", "training", "evaluation"),
-        *("study", "inference", "metrics", "keys"),
+        *("study", "inference", "metrics", "keys", "proposing"),
     },
     "run": {"cli"},
 }

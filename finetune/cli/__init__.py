@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, cast
 import typer
 
 from finetune.cli.after_training import add_commands
+from finetune.cli.new import new
 from finetune.cli.options import TrustRemoteCode
 from finetune.cli.schedules import AllowPlugins
 from finetune.cli.schedules import app as schedules_app
@@ -248,6 +249,7 @@ def lr_find(
     leave_together()
 
 
+app.command()(new)
 add_commands(app)
 
 

@@ -1,0 +1,105 @@
+"""finetune new: a recipe for data at hand, by questions or by options."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from finetune.errors import SettingError
+
+if TYPE_CHECKING:
+    from finetune.proposing import Draft
+
+Files = Annotated[list[Path] | None, typer.Option(help="A csv, tsv, json, jsonl or parquet file; may be given again.")]
+
+
+def new(
+    recipe: Annotated[Path, typer.Argument(help="The recipe to write, such as reviews.yaml.")],
+    data: Files = None,
+    validation: Files = None,
+    test: Files = None,
+    model: Annotated[str | None, typer.Option(help="A model's folder, or its repository on the Hub.")] = None,
+    task: Annotated[str | None, typer.Option(help="The task, where the data's columns don't tell it.")] = None,
+    text: Annotated[str | None, typer.Option(help="The column of texts.")] = None,
+    label: Annotated[str | None, typer.Option(help="The column of labels.")] = None,
+    schedule: Annotated[
+        list[str] | None, typer.Option(help="The schedule; given again, others to be compared with it by a study.")
+    ] = None,
+    seeds: Annotated[int, typer.Option(min=2, max=100, help="On how many seeds schedules are compared.")] = 5,
+    optimizer: Annotated[str, typer.Option(help="The optimizer.")] = "adamw",
+    learning_rate: Annotated[float | None, typer.Option(help="The peak rate.")] = None,
+    replace: Annotated[bool, typer.Option("--replace", help="Write over a recipe that is there.")] = False,
+) -> None:
+    """Write a recipe for your data: looks at it, asks for what isn't given, and checks that the recipe runs."""
+    from finetune.cli.loading import loading
+
+    with loading():
+        from finetune.proposing import Wishes, draft_recipe
+
+    if recipe.suffix not in (".yaml", ".yml"):
+        raise SettingError("RECIPE", f"{recipe} is to be a recipe: give a name that ends in .yaml")
+    if recipe.exists() and not replace:
+        raise SettingError("RECIPE", f"{recipe} is there already: give another name, or --replace")
+    if not recipe.absolute().parent.is_dir():
+        raise SettingError("RECIPE", f"{recipe.absolute().parent} is no folder: make it first")
+    files = {"train": data or [Path(_asked("--data", "Data, a csv, tsv, json, jsonl or parquet file"))]}
+    files |= {name: those for name, those in (("validation", validation), ("test", test)) if those}
+    if test and not validation:
+        raise SettingError("--validation", "missing: give it too, or let all splits be made of --data")
+    wishes = Wishes(
+        files=files,
+        model=model or _asked("--model", "Model, a folder or a repository such as google-bert/bert-base-uncased"),
+        task=task,
+        text=text,
+        label=label,
+        compare=schedule or ["cosine"],
+        optimizer=optimizer,
+        learning_rate=learning_rate,
+        seeds=seeds,
+    )
+    draft = draft_recipe(recipe.absolute(), wishes)
+    for path in draft.tables:
+        if path.exists() and not replace:
+            raise SettingError("RECIPE", f"{path} is there already: give another name, or --replace")
+    _write(draft, recipe)
+    typer.echo(draft.text)
+    for path in draft.tables:
+        typer.echo(f"{path}: written")
+    typer.echo(f"{recipe}: written and checked")
+
+
+def _asked(option: str, question: str) -> str:
+    if not sys.stdin.isatty():
+        raise SettingError(option, "missing, and there is nobody to ask: give it")
+    answer: str = typer.prompt(question)
+    return answer
+
+
+def _write(draft: Draft, recipe: Path) -> None:
+    """Writes a draft, and takes back what it wrote where the recipe turns out not to run."""
+    from finetune.recipe import is_study, load_recipe, load_study
+    from finetune.training.preview import preview_run, preview_study
+
+    before = recipe.read_bytes() if recipe.exists() else None
+    draft.write()
+    try:
+        if is_study(recipe):
+            preview_study(load_study(recipe), source=recipe)
+        else:
+            preview_run(load_recipe(recipe), source=recipe)
+    except BaseException:
+        _take_back(recipe, before, list(draft.tables))
+        raise
+
+
+def _take_back(recipe: Path, before: bytes | None, tables: Sequence[Path]) -> None:
+    if before is None:
+        recipe.unlink()
+    else:
+        recipe.write_bytes(before)
+    for path in tables:
+        path.unlink()
