@@ -249,6 +249,16 @@ def lr_find(
     leave_together()
 
 
+@app.command()
+def schema() -> None:
+    """Print the JSON schema of recipes, by which editors complete and check them."""
+    import json
+
+    from finetune.recipe.json_schema import recipe_schema
+
+    typer.echo(json.dumps(recipe_schema(), indent=1, ensure_ascii=False))
+
+
 app.command()(new)
 add_commands(app)
 

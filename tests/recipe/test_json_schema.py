@@ -1,5 +1,6 @@
 """The JSON schema of recipes takes every recipe that can be loaded, and knows what editors can tell."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import pytest
 from jsonschema import Draft7Validator
 
+from finetune.cli import main
 from finetune.recipe.json_schema import recipe_schema
 from finetune.recipe.nodes import Place, parse
 
@@ -111,3 +113,9 @@ def test_the_schema_and_the_reference_are_as_they_would_be_written():
         check=False,
     )
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_the_command_line_prints_it(capsys):
+    with pytest.raises(SystemExit):
+        main(["schema"])
+    assert json.loads(capsys.readouterr().out) == recipe_schema()
