@@ -12,6 +12,7 @@ import torch
 
 from finetune.data import Rows
 from finetune.errors import DataError, ModelError, RunError, SettingError, listed
+from finetune.inference.adapted import load_adapted
 from finetune.inference.finished import FinishedRun, read_finished
 from finetune.tasks.columns import GIVEN
 from finetune.tasks.encoding import NO_LABEL
@@ -126,24 +127,25 @@ def load_predictor(
         raise SettingError("batch-size", f"{batch_size} must be 1 or more")
     device = device_of_this_process()
     in_force = resolve_precision(precision, device, setting="precision")
-    if (run.model / ADAPTER_CONFIG).exists():
-        raise ModelError(
-            f"{run.model}: is an adapter alone (adapter.merge: false), which PEFT loads; run it again with "
-            "adapter.merge=true for a model that answers here"
-        )
+    load = load_adapted if (run.model / ADAPTER_CONFIG).exists() else _load_whole
+    with preserved_random_state():
+        model, processor = load(run, trust_remote_code=trust_remote_code)
+    size = batch_size or run.record.recipe["evaluation"]["batch_size"]
+    return Predictor(run, model.to(device).eval(), processor, device, size, in_force)
+
+
+def _load_whole(run: FinishedRun, *, trust_remote_code: bool) -> tuple[torch.nn.Module, Any]:
+    """Returns the model in the run's folder, and its processor."""
     source = Pretrained(str(run.model), local=True, trust_remote_code=trust_remote_code)
     source.check()
     processor = run.task.load_processor(source)
-    with preserved_random_state():
-        loaded = run.task.load_model(source, classes=run.classes, processor=processor, seed=0)
+    loaded = run.task.load_model(source, classes=run.classes, processor=processor, seed=0)
     if loaded.new_tensors:
         raise ModelError(
             f"{run.model}: its weights lack {listed(loaded.new_tensors, most=4)}, so it would answer at random; "
             "finetune run … --repeat makes it anew"
         )
-    size = batch_size or run.record.recipe["evaluation"]["batch_size"]
-    model: torch.nn.Module = loaded.model
-    return Predictor(run, model.to(device).eval(), processor, device, size, in_force)
+    return loaded.model, processor
 
 
 def _array(kept: torch.Tensor) -> np.ndarray[Any, Any]:

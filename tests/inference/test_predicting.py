@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import shutil
 import signal
 import sys
 
@@ -14,7 +15,7 @@ from pyarrow import parquet
 
 from finetune import load_run
 from finetune.cli import prediction
-from finetune.errors import DataError, ModelError, RunError, SettingError
+from finetune.errors import DataError, ModelError, RecordError, RunError, SettingError
 from finetune.inference.finished import read_finished
 from finetune.inference.predictor import Predictor
 from finetune.inference.tables import table_file
@@ -109,10 +110,49 @@ def test_weights_that_lack_the_head_are_refused(copied_run):
         load_run(copied_run)
 
 
-def test_an_adapter_alone_is_refused(copied_run):
-    (copied_run / "model" / "adapter_config.json").write_text("{}")
-    with pytest.raises(ModelError, match=r"is an adapter alone .* run it again with adapter\.merge=true"):
-        load_run(copied_run)
+@pytest.fixture
+def adapted_run(train):
+    """The directory of a run that kept its adapter apart, on a copy of a model that may be spoilt."""
+    pytest.importorskip("peft", reason="adapters need the extra finetune-schedules[adapters]")
+    _, run = train(
+        "adapter={rank: 4, dora: true, merge: false}", "optimizer.learning_rate=0.02", "checkpoints.every=null"
+    )
+    return run
+
+
+@pytest.mark.slow
+def test_an_adapter_that_was_kept_apart_answers_as_it_was_scored(adapted_run):
+    rows = parquet.read_table(adapted_run / "predictions" / "test.parquet").to_pydict()
+    found = load_run(adapted_run)(texts_of(adapted_run)).to_pydict()
+    assert found["prediction"] == rows["prediction"]
+    assert found["probability_positive"] == pytest.approx(rows["probability_positive"], abs=1e-5)
+
+
+@pytest.mark.slow
+def test_an_adapter_whose_model_is_another_is_refused(adapted_run, tiny_model, tmp_path):
+    from safetensors.torch import load_file, save_file
+
+    model = shutil.copytree(tiny_model, tmp_path / "other")
+    tensors = load_file(model / "model.safetensors")
+    save_file(
+        tensors | {"pooler.dense.bias": tensors["pooler.dense.bias"] + 1}, model / "model.safetensors", {"format": "pt"}
+    )
+    record = json.loads((adapted_run / "record.json").read_text())
+    record["recipe"]["model"]["path"] = str(model)
+    (adapted_run / "record.json").write_text(json.dumps(record))
+    with pytest.raises(ModelError, match=r"isn't the model that the adapter in .* was trained on"):
+        load_run(adapted_run)
+
+
+@pytest.mark.slow
+def test_an_adapter_that_was_altered_is_refused(adapted_run):
+    from safetensors.torch import load_file, save_file
+
+    path = adapted_run / "model" / "adapter_model.safetensors"
+    tensors = load_file(path)
+    save_file(dict([*tensors.items()][1:]), path, {"format": "pt"})
+    with pytest.raises(RecordError, match=r"its weights don't fit the model that was trained; was it altered\?"):
+        load_run(adapted_run)
 
 
 def test_a_batch_size_of_none(finished_run):
