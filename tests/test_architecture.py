@@ -32,13 +32,14 @@ ARROWS = {
         "report",
     },
     "study": {"errors", "untrusted", "recipe", "evaluation", "training"},
+    "shipped": {"errors"},
     "proposing": {"errors", "schedules", "data", "tasks", "recipe"},
     "inference": {
         *("errors", "untrusted", "whole_files", "metrics", "data", "tasks", "recipe", "evaluation", "training")
     },
     "cli": {
         *("errors", "untrusted", "schedules", "figures", "report", "data", "tasks", "recipe", "training", "evaluation"),
-        *("study", "inference", "metrics", "keys", "proposing"),
+        *("study", "inference", "metrics", "keys", "proposing", "shipped"),
     },
     "run": {"cli"},
 }

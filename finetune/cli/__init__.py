@@ -12,7 +12,7 @@ import typer
 
 from finetune.cli.after_training import add_commands
 from finetune.cli.new import new
-from finetune.cli.options import TrustRemoteCode
+from finetune.cli.options import RecipeFile, TrustRemoteCode
 from finetune.cli.schedules import AllowPlugins
 from finetune.cli.schedules import app as schedules_app
 from finetune.errors import FinetuneError, RunError, RunStopped, SettingError
@@ -51,7 +51,7 @@ def _options(
 
 @app.command()
 def run(
-    recipe: Annotated[Path, typer.Argument(help="The recipe, a YAML file.")],
+    recipe: RecipeFile,
     overrides: Annotated[
         list[str] | None,
         typer.Argument(
@@ -108,7 +108,7 @@ def run(
 
 @app.command()
 def study(
-    recipe: Annotated[Path, typer.Argument(help="The recipe, a YAML file with a study.")],
+    recipe: RecipeFile,
     overrides: Annotated[
         list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Settings in place of the recipe's.")
     ] = None,
@@ -180,7 +180,7 @@ def compare(
 
 @app.command()
 def check(
-    recipe: Annotated[Path, typer.Argument(help="The recipe, a YAML file, of one run or a study.")],
+    recipe: RecipeFile,
     overrides: Annotated[
         list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Settings in place of the recipe's.")
     ] = None,
@@ -212,7 +212,7 @@ def cooldown(
 
 @app.command()
 def lr_find(
-    recipe: Annotated[Path, typer.Argument(help="The recipe, a YAML file.")],
+    recipe: RecipeFile,
     overrides: Annotated[
         list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Settings in place of the recipe's.")
     ] = None,
