@@ -32,12 +32,13 @@ ARROWS = {
         "report",
     },
     "study": {"errors", "untrusted", "recipe", "evaluation", "training"},
+    "estimates": {"errors", "keys", "optimizers", "tasks", "recipe", "evaluation", "training", "study"},
     "inference": {
         *("errors", "untrusted", "whole_files", "metrics", "data", "tasks", "recipe", "evaluation", "training")
     },
     "cli": {
         *("errors", "untrusted", "schedules", "figures", "report", "data", "tasks", "recipe", "training", "evaluation"),
-        *("study", "inference", "metrics"),
+        *("study", "estimates", "inference", "metrics"),
     },
     "run": {"cli"},
 }
