@@ -34,12 +34,13 @@ ARROWS = {
     "study": {"errors", "untrusted", "recipe", "evaluation", "training"},
     "shipped": {"errors"},
     "proposing": {"errors", "schedules", "data", "tasks", "recipe"},
+    "estimates": {"errors", "keys", "optimizers", "tasks", "recipe", "evaluation", "training", "study"},
     "inference": {
         *("errors", "untrusted", "whole_files", "metrics", "data", "tasks", "recipe", "evaluation", "training")
     },
     "cli": {
         *("errors", "untrusted", "schedules", "figures", "report", "data", "tasks", "recipe", "training", "evaluation"),
-        *("study", "inference", "metrics", "keys", "proposing", "shipped"),
+        *("study", "estimates", "inference", "metrics", "keys", "proposing", "shipped"),
     },
     "run": {"cli"},
 }

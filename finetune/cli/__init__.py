@@ -185,6 +185,15 @@ def check(
         list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Settings in place of the recipe's.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for other programs to read.")] = False,
+    devices: Annotated[
+        int | None, typer.Option(metavar="N", help="Estimate what each of N GPUs holds, by how a run is spread.")
+    ] = None,
+    memory: Annotated[
+        str | None, typer.Option(metavar="SIZE", help="Say what fits on a GPU of this memory: 80GB, 24GiB.")
+    ] = None,
+    seconds_per_update: Annotated[
+        float | None, typer.Option(metavar="S", help="Reckon GPU-hours; without it, as runs on record took.")
+    ] = None,
     allow_plugins: AllowPlugins = False,
 ) -> None:
     """Say what a recipe will do: its data, updates, rates and directory, and what to know before it runs."""
@@ -192,8 +201,10 @@ def check(
 
     with loading():
         from finetune.cli.checking import check as check_recipe
+        from finetune.cli.estimating import read_asked
 
-    check_recipe(recipe, overrides or [], allow_plugins=allow_plugins, as_json=as_json)
+    asked = read_asked(devices, memory, seconds_per_update)
+    check_recipe(recipe, overrides or [], allow_plugins=allow_plugins, as_json=as_json, asked=asked)
 
 
 @app.command()

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from finetune.cli.estimating import of_fit, of_memory, of_time, table_rows
 from finetune.figures import Curve, print_curves
 from finetune.keys import brief
 from finetune.recipe import PEAK, SEED, Rung, is_study, load_recipe, load_study
@@ -22,6 +24,9 @@ from finetune.training.outlook import Lengths, Outlook, RunState, SplitOutlook, 
 from finetune.training.preview import preview_run, preview_study
 from finetune.untrusted import presentable
 
+if TYPE_CHECKING:
+    from finetune.estimates.outlook import Asked, Estimate
+
 MOST_CLASSES, MOST_SETTINGS, MOST_UPDATES = 4, 40, 8
 UNLIMITED = 10_000
 UNKNOWN = "not known before a run has encoded the data by the model's own tokenizer"
@@ -29,19 +34,52 @@ CLEAN = "none: no text is in two splits, repeated or blank"
 CLEAN_IMAGES = "none: no image is in two splits or repeated"
 
 
-def check(path: Path, overrides: Sequence[str], *, allow_plugins: bool, as_json: bool) -> None:
-    """Prints what the recipe or study in the file `path` will do; raises FinetuneError for what would be refused."""
+def check(
+    path: Path, overrides: Sequence[str], *, allow_plugins: bool, as_json: bool, asked: Asked | None = None
+) -> None:
+    """Prints what the recipe or study in the file `path` will do, and the estimate that is `asked` for, if one is.
+
+    Raises FinetuneError for what would be refused.
+    """
     outlook: Outlook | StudyOutlook
     if is_study(path, overrides):
         outlook = preview_study(load_study(path, overrides, allow_plugins=allow_plugins), source=path)
     else:
         outlook = preview_run(load_recipe(path, overrides, allow_plugins=allow_plugins), source=path)
+    estimate = None if asked is None else _estimate(outlook, asked, source=path)
     if as_json:
-        print(json.dumps(outlook.to_dict(), indent=2, ensure_ascii=False, allow_nan=False))
-    elif isinstance(outlook, StudyOutlook):
-        _show_study(outlook, Console())
+        plain = outlook.to_dict() | ({} if estimate is None else {"estimate": estimate.to_dict()})
+        print(json.dumps(plain, indent=2, ensure_ascii=False, allow_nan=False))
+        return
+    console = Console()
+    if isinstance(outlook, StudyOutlook):
+        _show_study(outlook, console)
     else:
-        _show_run(outlook, Console())
+        _show_run(outlook, console)
+    if estimate is not None:
+        _show_estimate(estimate, console)
+
+
+def _estimate(outlook: Outlook | StudyOutlook, asked: Asked, *, source: Path) -> Estimate:
+    from finetune.estimates.outlook import estimate_run, estimate_study
+
+    if isinstance(outlook, StudyOutlook):
+        return estimate_study(outlook, asked, source=source)
+    return estimate_run(outlook, asked)
+
+
+def _show_estimate(estimate: Estimate, console: Console) -> None:
+    _say(console)
+    _say_rows(console, of_memory(estimate))
+    if estimate.memory is not None:
+        titles, rows = table_rows(estimate.memory)
+        table = _table(titles, labels=1)
+        for row in rows:
+            table.add_row(*map(_text, row))
+        _print_table(table, console)
+        _say(console)
+        _say_rows(console, of_fit(estimate.memory))
+    _say_rows(console, of_time(estimate))
 
 
 def _show_run(outlook: Outlook, console: Console) -> None:

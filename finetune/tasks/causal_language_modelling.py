@@ -195,7 +195,7 @@ class CausalLanguageModelling(LanguageModelling):
                 f"{source.location}: its weights lack {', '.join(loaded.new_tensors)}, so it is no causal language "
                 "model that was pretrained; choose one whose weights have its head"
             )
-        if sees_what_follows(loaded.model):
+        if not source.without_weights and sees_what_follows(loaded.model):
             raise ModelError(
                 f"{source.location}: is no causal language model, as its tokens attend to those that follow, which are "
                 "to be predicted; for it take task.name: masked_language_modelling"

@@ -36,7 +36,8 @@ class Pretrained:
     """Where a pretrained model is: a folder, or a repository on the Hub and its revision.
 
     `trust_remote_code`: whether code that comes with it may run; `dropout`: the probability of every dropout, where it
-    isn't to be the model's own.
+    isn't to be the model's own. `without_weights`: models are made by their configuration alone, on torch's meta
+    device, and no tensor counts as new.
     """
 
     location: str
@@ -44,6 +45,7 @@ class Pretrained:
     local: bool = False
     trust_remote_code: bool = False
     dropout: float | None = None
+    without_weights: bool = False
 
     def check(self) -> None:
         """Raises ModelError where a local folder lacks what a model needs, or reaches out of itself.
@@ -233,6 +235,17 @@ def _with_dropout(config: PreTrainedConfig, source: Pretrained) -> dict[str, flo
     return dict.fromkeys(sorted(found), source.dropout)
 
 
+def _without_weights(
+    auto_class: Any, source: Pretrained, keywords: Mapping[str, Any], config: Mapping[str, Any]
+) -> PreTrainedModel:
+    read = AutoConfig.from_pretrained(source.location, **keywords, **config)
+    with torch.device("meta"):
+        model: PreTrainedModel = auto_class.from_config(
+            read, dtype=torch.float32, trust_remote_code=source.trust_remote_code
+        )
+    return model
+
+
 def load_model(auto_class: Any, source: Pretrained, *, seed: int, **config: Any) -> LoadedModel:
     """Returns the pretrained model under a head initialised from `seed`; sets the global seeds to it.
 
@@ -245,6 +258,8 @@ def load_model(auto_class: Any, source: Pretrained, *, seed: int, **config: Any)
     with source.reading("model") as keywords:
         if source.dropout is not None:
             config |= _with_dropout(AutoConfig.from_pretrained(source.location, **keywords), source)
+        if source.without_weights:
+            return LoadedModel(_without_weights(auto_class, source, keywords, config), (), None)
         model, report = auto_class.from_pretrained(
             source.location,
             **keywords,

@@ -119,13 +119,14 @@ class Library:
 
 
 def _read_data(recipe: Recipe, cache: Cache) -> RawData:
-    splits = {split: _drawn(rows, split, recipe) for split, rows in _load(recipe, cache).items()}
+    splits = {split: _drawn(rows, split, recipe) for split, rows in load_rows(recipe, cache).items()}
     classes, examples = recipe.task.read(splits)
     fingerprints = {split: recipe.task.fingerprint(rows, examples[split]) for split, rows in splits.items()}
     return RawData(examples, classes, fingerprints, recipe.task.cautions(examples, classes))
 
 
-def _load(recipe: Recipe, cache: Cache) -> dict[str, Rows]:
+def load_rows(recipe: Recipe, cache: Cache) -> dict[str, Rows]:
+    """Returns the rows of each split, as they are in its files, folders or data set; raises DataError."""
     data = recipe.data
     if isinstance(data, FileData):
         return load_files(data.files, keep=cache.keep, naming_files=recipe.task.naming_files)
