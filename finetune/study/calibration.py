@@ -56,7 +56,6 @@ def _for_cpu(runs: int, trying: _Trying) -> tuple[int, str]:
 
 
 def _for_gpu(device: torch.device, runs: int, trying: _Trying) -> tuple[int, str]:
-    torch.cuda.reset_peak_memory_stats(device)
     seconds = seconds_of_update(trying(40), first=20)
     busy = busy_seconds(lambda: trying(20)) / 20
     free = torch.cuda.mem_get_info(device)[0] * SHARE_OF_MEMORY

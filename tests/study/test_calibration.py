@@ -1,10 +1,13 @@
 """How many runs are made at once where that is left to a calibration."""
 
+import os
+
 import pytest
 import torch
 
 from finetune.errors import RunError, SettingError
 from finetune.recipe import load_recipe
+from finetune.study import calibration
 from finetune.study.calibration import calibrate, candidates, fastest, fitting, seconds_of_update
 from finetune.training.material import Library
 
@@ -76,3 +79,23 @@ def test_what_is_no_number_of_workers_is_refused():
     assert (number_of_workers("3"), number_of_workers("auto")) == (3, "auto")
     with pytest.raises(SettingError, match='workers: "many" is neither a whole number nor auto'):
         number_of_workers("many")
+
+
+def test_a_gpu_is_asked_for_nothing_before_it_has_run_something(monkeypatch):
+    """torch answers "Invalid device argument" about the memory of a device that the process hasn't used yet."""
+    asked = []
+
+    def trying(updates):
+        asked.append("run")
+        return [{"rates": {}, "seconds": 0.01 * update} for update in range(updates)]
+
+    def busy(work):
+        work()
+        return 0.05
+
+    monkeypatch.setattr(calibration, "busy_seconds", busy)
+    for name, answer in (("mem_get_info", (10e9, 80e9)), ("max_memory_reserved", 1e9), ("device_count", 1)):
+        monkeypatch.setattr(torch.cuda, name, lambda *_, name=name, answer=answer: asked.append(name) or answer)
+    workers, why = calibration._for_gpu(torch.device("cuda"), 100, trying)
+    assert asked[0] == "run"
+    assert (workers, why) == (min(4, os.cpu_count()), "one run keeps a GPU busy for 25% of its time")

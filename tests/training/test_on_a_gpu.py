@@ -1,5 +1,8 @@
 """Runs on a GPU."""
 
+import subprocess
+import sys
+
 import pytest
 import torch
 
@@ -107,6 +110,17 @@ def test_compiled_blocks_follow_the_model(lossy, steady):
     _, plain = lossy("plain", *steady)
     _, compiled = lossy("compiled", *steady, "training.compile=true")
     assert compiled == pytest.approx(plain, abs=2e-3)
+
+
+def test_a_study_finds_the_number_of_its_workers_in_a_process_that_has_not_met_the_gpu(small_recipe):
+    settings = ["training.duration=50", *ALONE, "study={grid: {training.seed: [0, 1, 2, 3]}}"]
+    words = ["study", str(small_recipe), *settings, f"output={small_recipe.parent / 'runs'}", "--workers", "auto"]
+    script = "import sys; from finetune.cli import main; main(sys.argv[1:])"
+    done = subprocess.run(
+        [sys.executable, "-c", script, *words], capture_output=True, text=True, timeout=300, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "keeps a GPU busy for" in done.stdout
 
 
 def test_a_gpu_is_for_one_process(train, monkeypatch):
