@@ -233,3 +233,17 @@ def run_offline(hub_cache):
         return done.stdout
 
     return run
+
+
+@pytest.fixture
+def finetune(capfd):
+    """Runs a command of the command line; returns its exit code and what it printed to each stream."""
+    from finetune.cli import main
+
+    def run(*arguments):
+        with pytest.raises(SystemExit) as end:
+            main([str(each) for each in arguments])
+        out, err = capfd.readouterr()
+        return end.value.code, out, err
+
+    return run

@@ -6,7 +6,6 @@ import json
 import pytest
 import yaml
 
-from finetune.cli import main
 from finetune.evaluation.record import find_runs, read_record
 from finetune.recipe import load_recipe
 from tests import tiny
@@ -24,14 +23,12 @@ def here(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def finetune(capsys):
-    """A function that runs the command line; returns its exit code and what it printed, both streams."""
+def new(finetune):
+    """A function that runs finetune new; returns its exit code and what it printed, to either stream."""
 
     def run(*arguments):
-        with pytest.raises(SystemExit) as left:
-            main([str(each) for each in arguments])
-        out, err = capsys.readouterr()
-        return left.value.code or 0, out + err
+        code, out, err = finetune("new", *arguments)
+        return code, out + err
 
     return run
 
@@ -41,8 +38,8 @@ def read(path):
 
 
 @pytest.mark.slow
-def test_one_file_becomes_a_recipe_that_learns(here, finetune, tiny_model):
-    code, out = finetune("new", "mine.yaml", "--data", "reviews.csv", "--model", tiny_model, "--learning-rate", "5e-3")
+def test_one_file_becomes_a_recipe_that_learns(here, new, finetune, tiny_model):
+    code, out = new("mine.yaml", "--data", "reviews.csv", "--model", tiny_model, "--learning-rate", "5e-3")
     assert code == 0, out
     assert "mine.yaml: written and checked" in out
     recipe = read(here / "mine.yaml")
@@ -53,9 +50,9 @@ def test_one_file_becomes_a_recipe_that_learns(here, finetune, tiny_model):
     assert read_record(run).results.splits["test"].metrics["accuracy"].value > 0.8
 
 
-def test_schedules_to_compare_become_a_study(here, finetune, tiny_model):
+def test_schedules_to_compare_become_a_study(here, new, finetune, tiny_model):
     asked = ("--schedule", "cosine", "--schedule", "piecewise", "--seeds", 3)
-    assert finetune("new", "mine.yaml", "--data", "reviews.csv", "--model", tiny_model, *asked)[0] == 0
+    assert new("mine.yaml", "--data", "reviews.csv", "--model", tiny_model, *asked)[0] == 0
     study = read(here / "mine.yaml")["study"]
     assert study == {
         "grid": {
@@ -64,18 +61,18 @@ def test_schedules_to_compare_become_a_study(here, finetune, tiny_model):
         },
         "reference": "cosine",
     }
-    code, out = finetune("check", "mine.yaml")
+    code, out, _ = finetune("check", "mine.yaml")
     assert (code, "2 settings on 3 seeds: 6 runs" in out) == (0, True)
 
 
-def test_files_that_are_split_already_stay_as_they_are(here, finetune, tiny_model):
+def test_files_that_are_split_already_stay_as_they_are(here, new, tiny_model):
     asked = ("--data", "reviews.csv", "--validation", "reviews.csv")
-    assert finetune("new", "mine.yaml", *asked, "--model", tiny_model)[0] == 0
+    assert new("mine.yaml", *asked, "--model", tiny_model)[0] == 0
     assert read(here / "mine.yaml")["data"] == {"files": {"train": "reviews.csv", "validation": "reviews.csv"}}
     assert sorted(path.name for path in here.iterdir()) == ["mine.yaml", "reviews.csv"]
 
 
-def test_what_is_not_given_is_asked_for(here, finetune, tiny_model, monkeypatch):
+def test_what_is_not_given_is_asked_for(here, new, tiny_model, monkeypatch):
     asked = []
 
     def answer(question):
@@ -84,7 +81,7 @@ def test_what_is_not_given_is_asked_for(here, finetune, tiny_model, monkeypatch)
 
     monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
     monkeypatch.setattr("typer.prompt", answer)
-    assert finetune("new", "mine.yaml")[0] == 0
+    assert new("mine.yaml")[0] == 0
     assert [question.split(",")[0] for question in asked] == ["Data", "Model"]
 
 
@@ -107,17 +104,17 @@ def test_what_is_not_given_is_asked_for(here, finetune, tiny_model, monkeypatch)
         (("mine.yaml", "--data", "reviews.csv", "--model", "a/b", "--test", "reviews.csv"), "--validation: missing"),
     ],
 )
-def test_what_cannot_be_is_one_message_and_leaves_nothing_behind(here, finetune, arguments, message):
+def test_what_cannot_be_is_one_message_and_leaves_nothing_behind(here, new, arguments, message):
     (here / "there.yaml").write_text("", encoding="utf-8")
-    code, out = finetune("new", *arguments)
+    code, out = new(*arguments)
     assert (code, message in out) == (2, True), out
     assert sorted(path.name for path in here.iterdir() if path.is_file()) == ["reviews.csv", "there.yaml"]
 
 
-def test_texts_that_read_as_something_else_are_quoted(here, finetune, tiny_model):
+def test_texts_that_read_as_something_else_are_quoted(here, new, tiny_model):
     rows = [{"1e3": row["sentence"], "null": str(row["label"])} for row in tiny.sentences(60, seed=2)]
     (here / "odd.json").write_text(json.dumps(rows), encoding="utf-8")
     columns = ("--text", "1e3", "--label", "null")
-    assert finetune("new", "odd.yaml", "--data", "odd.json", "--model", tiny_model, *columns)[0] == 0
+    assert new("odd.yaml", "--data", "odd.json", "--model", tiny_model, *columns)[0] == 0
     task = load_recipe(here / "odd.yaml").task
     assert (task.text, task.label) == ("1e3", "null")

@@ -1,4 +1,4 @@
-"""The command line, and a copy of the finished run to spoil."""
+"""A copy of the finished run to spoil."""
 
 import shutil
 
@@ -11,17 +11,3 @@ def copied_run(finished_run, tmp_path):
     folder = tmp_path / "copied"
     shutil.copytree(finished_run, folder)
     return folder
-
-
-@pytest.fixture
-def finetune(capfd):
-    """Runs a command of the command line; returns its exit code and what it printed to each stream."""
-    from finetune.cli import main
-
-    def run(*arguments):
-        with pytest.raises(SystemExit) as end:
-            main([str(each) for each in arguments])
-        out, err = capfd.readouterr()
-        return end.value.code, out, err
-
-    return run
