@@ -4,6 +4,7 @@ As a script it reads a launch, a JSON object, from each line of its input, and p
 """
 
 import contextlib
+import gc
 import importlib
 import io
 import json
@@ -25,6 +26,7 @@ FSDP2 = {
     "FSDP_STATE_DICT_TYPE": "FULL_STATE_DICT",
 }
 LOADED = (
+    *("finetune.training.plain_state", "finetune.training.processes", "finetune.metrics.classification"),
     *("finetune.cli", "finetune.training.fine_tuning", "finetune.training.one_run", "finetune.evaluation.record"),
     *(
         "finetune.tasks.text_classification",
@@ -182,8 +184,12 @@ def serve():
     for name in LOADED:
         importlib.import_module(name)
     import torch
+    from transformers.conversion_mapping import get_checkpoint_conversion_mapping
 
     torch.set_num_threads(1)
+    get_checkpoint_conversion_mapping("bert")  # a second of work, kept for all
+    gc.collect()
+    gc.freeze()  # what is there already needn't be looked through again by every process
     for line in sys.stdin:
         launch, port = json.loads(line), _free_port()
         children = [_fork(launch, rank, port) for rank in range(launch["processes"])]
