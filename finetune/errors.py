@@ -14,7 +14,12 @@ from finetune.untrusted import presentable
 
 
 class FinetuneError(Exception):
-    """Base of every error that a change of input, rather than of code, can mend; its message is `presentable`."""
+    """Base of every error that a change of input, rather than of code, can mend; its message is `presentable`.
+
+    `is_told`: whether the other processes of a run know of it.
+    """
+
+    is_told = False
 
     def __init__(self, *arguments: object) -> None:
         super().__init__(*(presentable(each) if isinstance(each, str) else each for each in arguments))

@@ -1,7 +1,6 @@
 """What all tests share: slow ones run last, and a tiny model, sentences it can learn from, and a Hub cache of both."""
 
 import io
-import json
 import os
 import shutil
 import signal
@@ -111,12 +110,7 @@ def finished_run(tmp_path_factory, tiny_model, review_files):
 @pytest.fixture
 def steady_model(tiny_model, tmp_path):
     """The tiny model without dropout, so that a batch gives the same loss however it is cut."""
-    folder = tmp_path / "steady_model"
-    shutil.copytree(tiny_model, folder)
-    config = json.loads((folder / "config.json").read_text())
-    config |= {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
-    (folder / "config.json").write_text(json.dumps(config))
-    return folder
+    return tiny.without_dropout(tiny_model, tmp_path / "steady_model")
 
 
 @pytest.fixture

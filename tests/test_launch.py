@@ -3,20 +3,15 @@
 import json
 import os
 import shlex
-import shutil
 import subprocess
 import sys
 import threading
 import time
 from pathlib import Path
 
-import pyarrow.parquet
 import pytest
-import torch
-from safetensors.torch import load_file
 
 from finetune.evaluation.record import find_runs, read_history, read_record
-from tests import tiny
 
 ROOT = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent
@@ -98,92 +93,6 @@ def test_two_processes_apply_the_rates_of_one(run_bert_sst2):
     assert out.count("7 an epoch, 21 in all") == 1
 
 
-def test_two_processes_compute_the_losses_and_predictions_of_one(small_recipe, tiny_model, tmp_path):
-    """Without dropout, which draws anew in each process, only the order of additions differs."""
-    config = json.loads((tiny_model / "config.json").read_text())
-    config |= {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
-    model = tmp_path / "steady"
-    shutil.copytree(tiny_model, model)
-    (model / "config.json").write_text(json.dumps(config))
-    runs = {}
-    for name, line in (("cpu", launch_line("cpu")), ("cpu_2_processes", launch_line("cpu_2_processes"))):
-        line = line.replace("recipes/minilm_reviews.yaml", str(small_recipe))
-        done = launch(f"{line} output={tmp_path / name} model.path={model} training.batch_size=18")
-        assert done.returncode == 0, done.stdout + done.stderr
-        (runs[name],) = find_runs([tmp_path / name])
-    one, two = runs.values()
-    assert [row["loss"] for row in updates(two)] == pytest.approx([row["loss"] for row in updates(one)], rel=1e-3)
-    assert [row["gradient_norm"] for row in updates(two)] == pytest.approx(
-        [row["gradient_norm"] for row in updates(one)], rel=2e-2
-    )
-    for split in ("validation", "test"):
-        tables = [pyarrow.parquet.read_table(run / "predictions" / f"{split}.parquet") for run in (one, two)]
-        assert tables[0].column("row").to_pylist() == tables[1].column("row").to_pylist() == list(range(60))
-        assert tables[0].column("label").to_pylist() == tables[1].column("label").to_pylist()
-        assert tables[1].column("probability_positive").to_pylist() == pytest.approx(
-            tables[0].column("probability_positive").to_pylist(), abs=1e-2
-        )
-
-
-def test_two_processes_unfreeze_the_layers_of_one(small_recipe, tiny_model, tmp_path):
-    """What isn't unfrozen yet is no part of what the processes add up, and is from then on."""
-    config = json.loads((tiny_model / "config.json").read_text())
-    config |= {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
-    model = tmp_path / "steady"
-    shutil.copytree(tiny_model, model)
-    (model / "config.json").write_text(json.dumps(config))
-    layers = '"layers={unfreeze: {every: 4}, rate_decay: 0.5, freeze: [word_embeddings]}"'
-    settings = f"model.path={model} training.batch_size=18 training.micro_batch_size=5 evaluation.keep=last {layers}"
-    runs, weights = {}, {}
-    for name, line in (("cpu", launch_line("cpu")), ("cpu_2_processes", launch_line("cpu_2_processes"))):
-        line = line.replace("recipes/minilm_reviews.yaml", str(small_recipe))
-        done = launch(f"{line} output={tmp_path / name} {settings}", environment={"OMP_NUM_THREADS": "1"})
-        assert done.returncode == 0, done.stdout + done.stderr
-        (runs[name],) = find_runs([tmp_path / name])
-        weights[name] = load_file(runs[name] / "model" / "model.safetensors")
-    one, two = runs.values()
-    assert read_record(two).schedule == read_record(one).schedule
-    assert [row["loss"] for row in updates(two)] == pytest.approx([row["loss"] for row in updates(one)], rel=1e-3)
-    assert [row["gradient_norm"] for row in updates(two)] == pytest.approx(
-        [row["gradient_norm"] for row in updates(one)], rel=2e-2
-    )
-    start = load_file(model / "model.safetensors")
-    for name, tensor in start.items():
-        same = torch.equal(tensor, weights["cpu_2_processes"][f"bert.{name}"])
-        assert same is ("word_embeddings" in name), name
-
-
-TASKS = {
-    "text_regression": ("text: sentence, label: rating, ", tiny.rated),
-    "multi_label": ("text: sentence, label: labels, ", tiny.labelled),
-    "token_classification": ("", tiny.tagged),
-}
-
-
-@pytest.mark.parametrize("name", TASKS)
-def test_two_processes_compute_the_losses_and_answers_of_one_for_any_task(steady_model, tmp_path, name):
-    settings, make = TASKS[name]
-    splits = {split: make(count, seed) for seed, (split, count) in enumerate({"train": 66, "validation": 33}.items())}
-    task = f"{{name: {name}, {settings}max_length: 32}}"
-    recipe = tiny.write_task_recipe(tmp_path, steady_model, task, splits)
-    runs = []
-    for config in ("cpu", "cpu_2_processes"):
-        line = launch_line(config).replace("recipes/minilm_reviews.yaml", str(recipe))
-        done = launch(
-            f"{line} output={tmp_path / config} training.duration=2ep training.batch_size=18",
-            environment={"OMP_NUM_THREADS": "1"},
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
-        runs += find_runs([tmp_path / config])
-    losses = [[row["loss"] for row in updates(run)] for run in runs]
-    assert losses[1] == pytest.approx(losses[0], rel=1e-3)
-    one, two = (read_record(run).results.splits["validation"] for run in runs)
-    assert two.count == one.count == 33
-    assert two.loss == pytest.approx(one.loss, rel=1e-3)
-    tables = [pyarrow.parquet.read_table(run / "predictions" / "validation.parquet") for run in runs]
-    assert tables[0].column("label").to_pylist() == tables[1].column("label").to_pylist()
-
-
 def ask_for_a_cooldown(output):
     """Asks the run below `output` for a cooldown of 6 updates, as soon as there is one."""
     deadline = time.monotonic() + 120
@@ -263,23 +172,3 @@ def test_a_study_is_launched_on_two_processes_and_shares_updates_there_too(small
         name: results for name, (results, _) in apart.items()
     }
     assert {continued.step for _, continued in shared.values()} == {11}
-
-
-def test_two_processes_weigh_smooth_and_average_as_one(small_recipe, tiny_model, tmp_path):
-    """Batches of 18 are cut in two, whose classes differ: each part's own weights would give another loss."""
-    settings = (
-        "regularisation={label_smoothing: 0.1, class_weights: {negative: 5.0}, dropout: 0.0}",
-        *("averaging={ema: {decay: 0.9}, keep: ema}", "training.batch_size=18", "training.precision=fp32"),
-    )
-    runs = {}
-    for name in ("cpu", "cpu_2_processes"):
-        line = launch_line(name).replace("recipes/minilm_reviews.yaml", str(small_recipe))
-        done = launch(" ".join([line, f"output={tmp_path / name}", *map(shlex.quote, settings)]))
-        assert done.returncode == 0, done.stdout + done.stderr
-        (runs[name],) = find_runs([tmp_path / name])
-    one, two = runs.values()
-    assert [row["loss"] for row in updates(two)][:5] == pytest.approx(
-        [row["loss"] for row in updates(one)][:5], rel=1e-4
-    )
-    losses = [[row["evaluation"]["loss"] for row in read_history(run) if "evaluation" in row] for run in (one, two)]
-    assert losses[1] == pytest.approx(losses[0], rel=1e-2)

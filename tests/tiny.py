@@ -3,6 +3,7 @@
 import csv
 import json
 import random
+import shutil
 
 SPECIAL = "[PAD] [UNK] [CLS] [SEP] [MASK]"
 GOOD = "brilliant charming clever delightful funny graceful moving rich superb tender thrilling warm"
@@ -73,6 +74,15 @@ def save_model(folder, *, positions):
         torch.manual_seed(0)
         BertModel(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+
+
+def without_dropout(model, folder):
+    """Copies a model to `folder` without its dropout, so that a batch gives the same loss however it is cut."""
+    shutil.copytree(model, folder)
+    config = json.loads((folder / "config.json").read_text())
+    config |= {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    (folder / "config.json").write_text(json.dumps(config))
+    return folder
 
 
 def write_reviews(folder):

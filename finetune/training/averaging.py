@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from finetune.training.shards import as_shards_of, forget_gathered, local, shards_put_together
+
 if TYPE_CHECKING:
     from finetune.recipe.regularisation import Averaging
 
@@ -39,6 +41,7 @@ class Averages(TrainerCallback):
         self._ema_settings = settings.ema if settings else None
         self._window: deque[Tensors] = deque(maxlen=(settings.checkpoints if settings else None) or 0)
         self._is_skipped = is_skipped
+        self._model: torch.nn.Module | None = None
         self._weights: Tensors = {}
         self._ema: Tensors = {}
         self._updates = 0
@@ -56,9 +59,11 @@ class Averages(TrainerCallback):
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
-        self._weights = _changing(kwargs["model"], kwargs["optimizer"])
+        self._model = kwargs["model"]
+        self._weights = _changing(self._model, kwargs["optimizer"])
+        self._window = deque(map(self._own_parts, self._window), self._window.maxlen)
         if self._ema_settings is not None:
-            start = self._ema or self._weights
+            start = self._own_parts(self._ema or self._weights)
             self._ema = {
                 name: start[name].detach().to(weight.device, torch.float32, copy=True)
                 for name, weight in self._weights.items()
@@ -69,14 +74,17 @@ class Averages(TrainerCallback):
             return
         self._updates += 1
         decay = ema_decay(self._ema_settings.decay, updates=self._updates, warmup=self._ema_settings.warmup)
-        weights = [weight.detach().float() for weight in self._weights.values()]
+        weights = [local(weight.detach()).float() for weight in self._weights.values()]
         torch._foreach_lerp_(list(self._ema.values()), weights, 1 - decay)
 
     def note_evaluation(self) -> None:
         """Takes the weights as they are for those of one more evaluation."""
         if self._window.maxlen:
             self._window.append(
-                {name: weight.detach().to("cpu", torch.float32, copy=True) for name, weight in self._weights.items()}
+                {
+                    name: local(weight.detach()).to("cpu", torch.float32, copy=True)
+                    for name, weight in self._weights.items()
+                }
             )
 
     @contextmanager
@@ -85,7 +93,7 @@ class Averages(TrainerCallback):
         if name == "plain":
             yield
             return
-        aside = {key: weight.detach().clone() for key, weight in self._weights.items()}
+        aside = {key: local(weight.detach()).clone() for key, weight in self._weights.items()}
         self._put(self._ema if name == "ema" else self._average())
         try:
             yield
@@ -98,11 +106,24 @@ class Averages(TrainerCallback):
     @torch.no_grad()
     def _put(self, tensors: Mapping[str, torch.Tensor]) -> None:
         for name, weight in self._weights.items():
-            weight.copy_(tensors[name])
+            local(weight).copy_(tensors[name])
+        if self._model is not None:
+            forget_gathered(self._model)
+
+    def _own_parts(self, tensors: Mapping[str, torch.Tensor]) -> Tensors:
+        """Returns what this process holds of tensors that belong to the weights, whole, cut or its own part already."""
+        return {name: local(as_shards_of(tensors[name], weight)) for name, weight in self._weights.items()}
+
+    def _put_together(self, tensors: Mapping[str, torch.Tensor]) -> Tensors:
+        return {name: shards_put_together(tensor, self._weights[name]) for name, tensor in tensors.items()}
 
     def state(self) -> dict[str, Any]:
-        """Returns what a checkpoint has to hold of the averages, as plain values and tensors."""
-        return {"updates": self._updates, "ema": self._ema, "window": list(self._window)}
+        """Returns what a checkpoint has to hold of the averages: plain values, and tensors cut as the weights are."""
+        return {
+            "updates": self._updates,
+            "ema": self._put_together(self._ema),
+            "window": [self._put_together(tensors) for tensors in self._window],
+        }
 
     def load(self, state: Mapping[str, Any]) -> None:
         """Takes up what `state` returned, before training begins."""

@@ -24,8 +24,8 @@ class LengthGroupedBatches(Sampler[list[int]]):
     the schedule. The n mod batch_size examples left over are a random draw and form the last, smaller batch.
 
     Every batch is one update: process r of N takes, as micro-batch m of A, the examples (m·N + r), + A·N, + 2·A·N, … of
-    it, so sizes differ by one at most. A last batch of fewer than A·N examples repeats its first ones, as no
-    micro-batch may be empty.
+    it, so sizes differ by one at most. Where a last batch has fewer than A·N examples some parts would be empty, which
+    no micro-batch may be: each of these `is_idle`, and is an example of another part, that mustn't count there.
 
     `lengths`: shape (n,), tokens per example. Yields lists of row numbers, A per update.
     """
@@ -85,15 +85,34 @@ class LengthGroupedBatches(Sampler[list[int]]):
             digest.update(rows[batch].astype("<i8").tobytes() + b"|")
         return digest.hexdigest()
 
+    def is_idle(self, update: int, micro_batch: int) -> bool:
+        """Whether this process has nothing of its own in a micro-batch of an update of an epoch, counted from 0."""
+        rest = len(self._lengths) % self._batch_size
+        is_last = update == self.updates_per_epoch - 1
+        return is_last and 0 < rest <= micro_batch * self._processes + self._offset
+
     def __iter__(self) -> Iterator[list[int]]:
-        stride = self._processes * self._accumulation
         for batch in self.epoch_batches(self._epoch):
-            filled = np.resize(batch, max(len(batch), stride))
             for micro_batch in range(self._accumulation):
-                yield filled[micro_batch * self._processes + self._offset :: stride].tolist()
+                part = part_of(
+                    batch,
+                    process=self._offset,
+                    processes=self._processes,
+                    micro_batch=micro_batch,
+                    accumulation=self._accumulation,
+                )
+                yield part.tolist() or batch[:1].tolist()
 
     def __len__(self) -> int:
         return self.updates_per_epoch * self._accumulation
+
+
+def part_of(batch: Integers, *, process: int, processes: int, micro_batch: int, accumulation: int) -> Integers:
+    """Returns what one process takes of a global batch as one of its micro-batches; empty where there is too little.
+
+    All parts together are the batch, each example in one of them, and their sizes differ by one at most.
+    """
+    return batch[micro_batch * processes + process :: processes * accumulation]
 
 
 @runtime_checkable

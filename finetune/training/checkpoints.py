@@ -122,11 +122,15 @@ def write_checkpoint(
 
     from finetune.training.plain_state import write_state
     from finetune.training.random_state import random_state
+    from finetune.training.shards import made_whole
     from finetune.training.weights import write_weights
 
     generators = gather_object([random_state()])
     weights = trainer.accelerator.get_state_dict(trainer.model_wrapped)
-    if not trainer.is_world_process_zero():
+    is_main = trainer.is_world_process_zero()
+    optimizer = made_whole(trainer.optimizer.state_dict(), keep=is_main)
+    averages = made_whole(trainer.averages.state(), keep=is_main)
+    if not is_main:
         return
     scaler = trainer.accelerator.scaler
 
@@ -136,12 +140,12 @@ def write_checkpoint(
             seal(kept_model(run, kept_step))
         write_weights(trainer, weights, aside)
         state = {
-            "optimizer": trainer.optimizer.state_dict(),
+            "optimizer": optimizer,
             "scheduler": trainer.lr_scheduler.state_dict(),
             "scaler": None if scaler is None else scaler.state_dict(),
             "random": generators,
             "pieces": trainer.micro_batches.pieces,
-            "averages": trainer.averages.state(),
+            "averages": averages,
         }
         write_state(aside, STATE, state)
         trainer.state.save_to_json(str(aside / TRAINER_STATE_NAME))

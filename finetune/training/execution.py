@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from finetune.errors import DeviceError
 from finetune.training.adapters import check_adapter
+from finetune.training.parallelism import check_parallelism
 
 if TYPE_CHECKING:
     import torch
@@ -25,6 +26,7 @@ def check_execution(recipe: Recipe, layout: Layout) -> None:
     And SettingError for an adapter without what makes one.
     """
     check_adapter(recipe.adapter)
+    check_parallelism(recipe, layout)
     training, device = recipe.training, layout.device.type
     if training.fast_dropout and device != "cpu":
         raise DeviceError(f"training.fast_dropout: is for CPUs, and this run is on {device}: leave it out")

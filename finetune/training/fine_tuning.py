@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import nullcontext
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -14,9 +14,11 @@ from finetune.evaluation.record import RECORD, RunRecord, StudyPart, read_record
 from finetune.schedules.continuation import ChangePolicy
 from finetune.schedules.settings import one_of
 from finetune.training.adapters import check_adapter
+from finetune.training.agreement import check_shared, what_is_planned, what_is_run
 from finetune.training.checkpoints import Checkpoint, newest_checkpoint, read_identity
 from finetune.training.layout import layout_of
 from finetune.training.material import Library, RawData
+from finetune.training.meeting import LONG_PATIENCE, meeting_of_this_run
 from finetune.training.one_run import OneRun
 from finetune.training.plan import make_plan
 from finetune.training.progress import say, show_results
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from finetune.recipe import Recipe
+    from finetune.training.layout import Layout
+    from finetune.training.meeting import Meeting
 
 
 def fine_tune(
@@ -60,36 +64,47 @@ def fine_tune(
     """
     one_of(get_args(ChangePolicy))("on-change", on_change)
     started = datetime.now(UTC)
-    run = run_directory(recipe, source=source)
-    layout = layout_of(recipe)
-    console.quiet = console.quiet or not layout.is_main
-    library = library or Library()
-    recorded = not repeat and (run / RECORD).exists()
-    if not recorded:
-        check_trackers(recipe.tracking)
-        check_adapter(recipe.adapter)
-    data = library.data(recipe)
-    if recorded:
-        return _recorded(run, data, console)
-    if layout.is_main:
-        claim(run)
-    tell = partial(say, console)
-    with held(run) if layout.is_main else nullcontext():
-        own = None if repeat or resume == "never" else newest_checkpoint(run, say=tell)
-        place = resume if isinstance(resume, Path) else None
-        start = find_start(recipe, run, own, place=place, on_change=on_change, say=tell)
-        if trunk is not None and start.step < trunk.step:
-            start = Start.at_end_of(trunk)
-        if start.checkpoint is None and study is None and layout.is_main:
-            tell_of_others(recipe, run, say=tell)
-        identity = read_identity(start.checkpoint.run) if start.checkpoint else {}
-        if identity:
-            _refuse_other_data(run, identity["data"], data)
-        plan = make_plan(recipe, run=run, layout=layout, library=library)
-        if identity:
-            refuse_other_start(run, identity, plan)
+    with ExitStack() as lock:
+        with meeting_of_this_run().open() as meeting:
+            run = run_directory(recipe, source=source)
+            layout = layout_of(recipe)
+            console.quiet = console.quiet or not layout.is_main
+            library = library or Library()
+            recorded = not repeat and (run / RECORD).exists()
+            if not recorded:
+                check_trackers(recipe.tracking)
+                check_adapter(recipe.adapter)
+            options = {"repeat": repeat, "resume": str(resume), "on_change": on_change, "already recorded": recorded}
+            meeting.agree(lambda: what_is_run(recipe, layout, **options))
+            data = library.data(recipe)
+            if recorded:
+                return _recorded(run, data, console)
+            tell = partial(say, console)
+            _take(run, lock, layout, meeting)
+            own = None if repeat or resume == "never" else newest_checkpoint(run, say=tell)
+            place = resume if isinstance(resume, Path) else None
+            start = find_start(recipe, run, own, place=place, on_change=on_change, say=tell)
+            if trunk is not None and start.step < trunk.step:
+                start = Start.at_end_of(trunk)
+            if start.checkpoint is None and study is None and layout.is_main:
+                tell_of_others(recipe, run, say=tell)
+            identity = read_identity(start.checkpoint.run) if start.checkpoint else {}
+            if identity:
+                _refuse_other_data(run, identity["data"], data)
+            plan = make_plan(recipe, run=run, layout=layout, library=library)
+            if identity:
+                refuse_other_start(run, identity, plan)
+            meeting.agree(lambda: what_is_planned(plan, resumed_at=start.step), seconds=LONG_PATIENCE)
         stop = stop or StopRequest()
         return OneRun(plan, study=study, started=started, start=start, stop=stop, console=console).run()
+
+
+def _take(run: Path, lock: ExitStack, layout: Layout, meeting: Meeting) -> None:
+    """Makes the directory `run` and holds it by `lock`; raises FinetuneError where not all processes see the same."""
+    if layout.is_main:
+        claim(run)
+        lock.enter_context(held(run))
+    check_shared(run, meeting)
 
 
 def train_trunk(
@@ -107,14 +122,17 @@ def train_trunk(
     It lies in `folder`, where a trunk that was interrupted goes on; nothing is recorded. `trunk`: what it goes on from
     itself. Returns None where it diverges, which each of the runs then has to see for itself. Raises as `fine_tune`.
     """
-    layout = layout_of(recipe)
-    if layout.is_main:
-        claim(folder)
-    with held(folder) if layout.is_main else nullcontext():
-        plan = make_plan(recipe, run=folder, layout=layout, library=library)
-        own = newest_checkpoint(folder, say=partial(say, console))
-        if own is not None and read_identity(folder) != identity_of(plan):
-            own = None
+    with ExitStack() as lock:
+        with meeting_of_this_run().open() as meeting:
+            layout = layout_of(recipe)
+            meeting.agree(lambda: what_is_run(recipe, layout, until=until))
+            _take(folder, lock, layout, meeting)
+            plan = make_plan(recipe, run=folder, layout=layout, library=library)
+            own = newest_checkpoint(folder, say=partial(say, console))
+            if own is not None and read_identity(folder) != identity_of(plan):
+                own = None
+            made = own.step if own else 0
+            meeting.agree(lambda: what_is_planned(plan, resumed_at=made), seconds=LONG_PATIENCE)
         if own is not None and own.step == until:
             return own
         start = Start(own) if own is not None else Start.at_end_of(trunk) if trunk else Start()

@@ -6,7 +6,6 @@ import shutil
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-import numpy as np
 from transformers import PrinterCallback, set_seed
 
 from finetune.errors import RunError, RunStopped
@@ -52,6 +51,7 @@ from finetune.training.layer_preparation import GradualUnfreezing
 from finetune.training.losses import training_loss
 from finetune.training.plan import Plan, show_plan
 from finetune.training.progress import RunProgress, say, show_results
+from finetune.training.random_state import seed_of_process
 from finetune.training.recording import Finished, build_record, write_predictions
 from finetune.training.resuming import Start, identity_of
 from finetune.training.selection import Evaluation, Selection, score
@@ -246,8 +246,7 @@ class OneRun:
         self.history.resume(rows)
         if self.early_stopping is not None:
             self.early_stopping.resume(rows)
-        # Dropout must differ between processes, and be the same however many runs this process made before.
-        set_seed(int(np.random.SeedSequence([plan.recipe.training.seed, plan.layout.rank]).generate_state(1)[0]))
+        set_seed(seed_of_process(plan.recipe.training.seed, plan.layout.rank))  # however many runs were made before
         self.clock.start(seconds=rows[-1]["seconds"] if rows else 0.0)
         try:
             self.trainer.train(resume_from_checkpoint=str(checkpoint.path) if checkpoint else None)

@@ -23,6 +23,7 @@ from finetune.training.layout import Horizon, Layout, layout_of, plan_horizon
 from finetune.training.material import Library, Material, describe_source, training_examples
 from finetune.training.noise import add_noise
 from finetune.training.outlook import in_words
+from finetune.training.parallelism import parallelism_asked_for
 from finetune.training.precision import Format, resolve_precision
 from finetune.training.progress import say, say_table
 from finetune.training.recording import weights_fingerprint
@@ -136,6 +137,8 @@ def show_plan(plan: Plan, console: Console, *, precision: str, resumed_at: int) 
     ]
     if recipe.adapter is not None:
         rows.insert(3, ("adapter", recipe.adapter.describe()))
+    if parallelism_asked_for() == "fsdp2":
+        rows.append(("parallelism", "FSDP2: each process holds a shard of the model"))
     rows += [("caution", caution) for caution in plan.material.cautions]
     if plan.material.not_kept:
         rows.append(("cache", f"{plan.material.not_kept}; the run goes on without it"))

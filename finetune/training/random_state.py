@@ -11,6 +11,15 @@ import numpy as np
 import torch
 
 
+def seed_of_process(seed: int, rank: int, *, begun_at: int = 0) -> int:
+    """Returns the seed of what a process of a run draws by itself: dropout must differ between processes.
+
+    `begun_at`: the update after which it came to the run, as one of more than there were before.
+    """
+    path = [seed, rank, begun_at] if begun_at else [seed, rank]
+    return int(np.random.SeedSequence(path).generate_state(1)[0])
+
+
 def random_state() -> dict[str, Any]:
     """Returns the state of the global generators of Python, NumPy, torch and the GPU in use."""
     return {

@@ -24,7 +24,7 @@ from finetune.training.losses import training_loss
 from finetune.training.material import Library
 from finetune.training.plan import make_plan
 from finetune.training.progress import RunProgress, say, say_table
-from finetune.training.random_state import preserved_random_state
+from finetune.training.random_state import preserved_random_state, seed_of_process
 from finetune.training.rate_curve import RateCurve, RateSearch, RateSpread, read_curve, until_divergence
 from finetune.training.trainer import ScheduledTrainer
 
@@ -159,8 +159,7 @@ def _train(
         trainer.remove_callback(PrinterCallback)
         for callback in (history, _StopWhenDiverged(history, updates=updates), progress):
             trainer.add_callback(callback)
-        # As in a run: dropout differs between processes.
-        set_seed(int(np.random.SeedSequence([recipe.training.seed, layout.rank]).generate_state(1)[0]))
+        set_seed(seed_of_process(recipe.training.seed, layout.rank))
         clock.start()
         try:
             trainer.train()

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from transformers import Trainer
+from transformers import Trainer, set_seed
 
 from finetune.errors import RunError
 from finetune.schedules import Run, ScheduledLR, ScheduleMixin
+from finetune.tasks.encoding import NO_LABEL
 from finetune.tasks.pretrained import quiet_transformers
 from finetune.training.adapters import is_length, with_b_rate
 from finetune.training.averaging import Averages
@@ -21,10 +22,12 @@ from finetune.training.clock import TrainingClock
 from finetune.training.failures import is_out_of_memory
 from finetune.training.layer_preparation import groups_of_model
 from finetune.training.losses import ClassLoss
-from finetune.training.micro_batches import Count, MicroBatches
+from finetune.training.micro_batches import Count, MicroBatches, count_of
+from finetune.training.parallelism import let_accelerate_shard, parallelism_asked_for, settle_shards
 from finetune.training.parameter_groups import base_of, parameter_groups
 from finetune.training.prediction import in_first_order, kept_of_batch
-from finetune.training.random_state import preserved_random_state, set_random_state
+from finetune.training.random_state import preserved_random_state, seed_of_process, set_random_state
+from finetune.training.shards import made_whole, optimizer_state_in_shards
 from finetune.training.stopping import CalledOffError
 from finetune.training.weights import load_weights
 
@@ -35,6 +38,7 @@ if TYPE_CHECKING:
     from finetune.training.batches import LengthGroupedBatches
 
 
+IDLE = "idle"
 AGREE_EVERY = 10  # batches of an evaluation, on several processes
 
 
@@ -101,6 +105,16 @@ class ScheduledTrainer(ScheduleMixin, Trainer):
         )
         self._gradient_norm: torch.Tensor | None = None
         self._is_skipping = False
+        self._idle: list[bool] = []
+
+    def create_accelerator_and_postprocess(self) -> None:
+        """Trainer's own, with the model in shards where the launcher asks for it."""
+        in_shards = parallelism_asked_for() == "fsdp2"
+        if in_shards:
+            let_accelerate_shard(self.args)
+        super().create_accelerator_and_postprocess()
+        if in_shards:
+            settle_shards(self.accelerator, self.model)
 
     def create_optimizer(self, model: torch.nn.Module | None = None) -> torch.optim.Optimizer:
         """Builds the described optimizer, once, over the recipe's own groups, its layers', "decay" and "no_decay"."""
@@ -158,7 +172,11 @@ class ScheduledTrainer(ScheduleMixin, Trainer):
         To copy it would be to wait until a GPU has done all that it was given before.
         """
         place = torch.device("cpu") if self.args.world_size == 1 else device
-        return super().get_batch_samples(epoch_iterator, num_batches, place)
+        update = self.state.global_step % self._batches.updates_per_epoch
+        self._idle = [self._batches.is_idle(update, micro_batch) for micro_batch in range(num_batches)]
+        samples, count = super().get_batch_samples(epoch_iterator, num_batches, place)
+        marked = [as_idle(batch) if idle else batch for batch, idle in zip(samples, self._idle, strict=False)]
+        return marked, count
 
     def _prepare_input(self, data: Any) -> Any:
         if self.args.device.type == "cuda" and isinstance(data, torch.Tensor) and data.is_pinned():
@@ -187,9 +205,15 @@ class ScheduledTrainer(ScheduleMixin, Trainer):
         """Trainer's own, with the loss kept for `take_update`, unsynchronised, and memory that runs out seen to."""
         return self.micro_batches.add(inputs, num_items_in_batch)
 
+    def compute_loss(self, model: torch.nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+        """Trainer's own, and 0 for a micro-batch that stands where this process has no example."""
+        is_idle = inputs.pop(IDLE, None) is not None
+        loss = super().compute_loss(model, inputs, *args, **kwargs)
+        return loss * 0 if is_idle else loss  # a part of the graph, as all processes add up gradients
+
     def _get_grad_norm(self, model: torch.nn.Module, grad_norm: Any = None) -> Any:
         norm = super()._get_grad_norm(model, grad_norm=grad_norm)  # type: ignore[no-untyped-call]
-        self._gradient_norm = torch.as_tensor(norm)
+        self._gradient_norm = made_whole(torch.as_tensor(norm), keep=True)
         # fp16 has a scaler, which leaves such an update out by itself, and needs its gradients to see that it must.
         skips = self._recipe.training.on_non_finite == "skip" and self.accelerator.scaler is None
         self._is_skipping = skips and not bool(self._gradient_norm.isfinite())
@@ -238,7 +262,8 @@ class ScheduledTrainer(ScheduleMixin, Trainer):
         if checkpoint is None:
             return
         state = read_checkpoint(Path(checkpoint))
-        self.optimizer.load_state_dict(state["optimizer"])
+        groups = self.optimizer.param_groups
+        self.optimizer.load_state_dict(optimizer_state_in_shards(state["optimizer"], groups))
         self.lr_scheduler.load_state_dict(state["scheduler"])
         if self.accelerator.scaler is not None and state["scaler"] is not None:
             self.accelerator.scaler.load_state_dict(state["scaler"])
@@ -248,9 +273,15 @@ class ScheduledTrainer(ScheduleMixin, Trainer):
             self.averages.load(state["averages"])
 
     def _load_rng_state(self, checkpoint: str | None) -> None:
-        """Sets this process's generators to what was read; Trainer calls it last, in the epoch that it resumes in."""
-        if self.args.process_index < len(self._generators):
-            set_random_state(self._generators[self.args.process_index])
+        """Sets this process's generators to what was read; Trainer calls it last, in the epoch that it resumes in.
+
+        Those of a process that wasn't there when the checkpoint was written begin anew.
+        """
+        rank = self.args.process_index
+        if rank < len(self._generators):
+            set_random_state(self._generators[rank])
+        elif checkpoint is not None:
+            set_seed(seed_of_process(self._recipe.training.seed, rank, begun_at=self.state.global_step))
 
     def prediction_step(self, model: torch.nn.Module, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
         """Returns what the task keeps of the outputs on a batch, in Trainer's terms its logits.
@@ -270,11 +301,14 @@ class ScheduledTrainer(ScheduleMixin, Trainer):
         Where classes have weights, the sum of those of all labels, on all processes.
         """
         loss = self.compute_loss_func
+        labels = [
+            torch.full_like(batch["labels"], NO_LABEL, dtype=torch.int64) if idle else batch["labels"]
+            for batch, idle in zip(batch_samples, self._idle, strict=False)
+        ]
         if isinstance(loss, ClassLoss) and loss.weights is not None:
-            weight = torch.stack([loss.count(batch["labels"]) for batch in batch_samples]).sum().to(device)
+            weight = torch.stack([loss.count(each) for each in labels]).sum().to(device)
             return self.accelerator.gather(weight).sum() if self.args.world_size > 1 else weight
-        counted = [{"labels": _marks(batch["labels"])} for batch in batch_samples]
-        return super()._get_num_items_in_batch(counted, device)
+        return super()._get_num_items_in_batch([{"labels": _marks(each)} for each in labels], device)
 
     def _is_called_off(self) -> bool:
         wants = self._wants_to_stop()
@@ -301,6 +335,11 @@ class ScheduledTrainer(ScheduleMixin, Trainer):
                 f"evaluation.batch_size to {max(1, size // 2)}"
             ) from error
         return in_first_order(found, ordered)
+
+
+def as_idle(inputs: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Returns a micro-batch that is to count for nothing."""
+    return {**inputs, IDLE: torch.zeros(count_of(inputs))}
 
 
 def _marks(labels: torch.Tensor) -> torch.Tensor:

@@ -16,6 +16,7 @@ from finetune.errors import RecordError
 from finetune.tasks.pretrained import quiet_transformers
 from finetune.training.adapters import ADAPTER_WEIGHTS, merged_state, trained_names, write_adapter
 from finetune.training.random_state import preserved_random_state
+from finetune.training.shards import as_shards_of, forget_gathered
 from finetune.training.whole_folders import MANIFEST, flush, replace_folder
 
 if TYPE_CHECKING:
@@ -70,7 +71,8 @@ def load_weights(trainer: ScheduledTrainer, folder: Path) -> None:
     missing = set(names.values()) - state.keys() - set(getattr(model, "all_tied_weights_keys", None) or {})
     if missing or read.keys() - names.keys() or any(state[name].shape != whole[name].shape for name in state):
         raise RecordError(f"{folder}: its weights don't fit the model that was trained; was it altered?")
-    model.load_state_dict(state, strict=False)
+    model.load_state_dict({name: as_shards_of(tensor, whole[name]) for name, tensor in state.items()}, strict=False)
+    forget_gathered(model)
 
 
 def _under_own_names(model: Any, tensors: Mapping[str, torch.Tensor]) -> Mapping[str, torch.Tensor]:

@@ -6,7 +6,7 @@ from accelerate import skip_first_batches
 from hypothesis import given
 from hypothesis import strategies as st
 
-from finetune.training.batches import BLOCK_BATCHES, LengthGroupedBatches, TrainingLoader
+from finetune.training.batches import BLOCK_BATCHES, LengthGroupedBatches, TrainingLoader, part_of
 
 
 def make(lengths, **settings):
@@ -30,32 +30,49 @@ def test_only_the_last_batch_is_smaller(count, batch_size):
     assert len(batches[-1]) == (count % batch_size or batch_size)
 
 
-@given(
-    count=sizes,
-    batch_size=st.integers(min_value=6, max_value=20),
-    processes=st.integers(min_value=1, max_value=3),
-    accumulation=st.integers(min_value=1, max_value=2),
-)
-def test_processes_and_micro_batches_share_out_each_global_batch(count, batch_size, processes, accumulation):
+layouts = {"processes": st.integers(min_value=1, max_value=4), "accumulation": st.integers(min_value=1, max_value=3)}
+
+
+@given(count=st.integers(min_value=1, max_value=40), **layouts)
+def test_parts_are_the_whole_batch_each_example_once(count, processes, accumulation):
+    parts = [
+        part_of(
+            np.arange(count), process=process, processes=processes, micro_batch=micro_batch, accumulation=accumulation
+        )
+        for process in range(processes)
+        for micro_batch in range(accumulation)
+    ]
+    assert sorted(np.concatenate(parts)) == list(range(count))
+    assert max(map(len, parts)) - min(map(len, parts)) <= 1
+
+
+@given(count=sizes, batch_size=st.integers(min_value=12, max_value=20), **layouts)
+def test_what_is_not_idle_is_each_global_batch_once_on_any_number_of_processes(
+    count, batch_size, processes, accumulation
+):
     lengths = np.arange(count) % 17
     whole = make(lengths, batch_size=batch_size).epoch_batches(0)
     ranks = [
-        list(make(lengths, batch_size=batch_size, processes=processes, rank=rank, accumulation=accumulation))
+        make(lengths, batch_size=batch_size, processes=processes, rank=rank, accumulation=accumulation)
         for rank in range(processes)
     ]
+    drawn = [list(rank) for rank in ranks]
     for update, batch in enumerate(whole):
-        parts = [rank[update * accumulation + micro] for rank in ranks for micro in range(accumulation)]
-        assert all(parts)
-        assert set(np.concatenate(parts)) == set(batch)
-        if len(batch) >= processes * accumulation:
-            assert sum(map(len, parts)) == len(batch)
-            assert max(map(len, parts)) - min(map(len, parts)) <= 1
+        counting = [
+            drawn[number][update * accumulation + micro]
+            for number, rank in enumerate(ranks)
+            for micro in range(accumulation)
+            if not rank.is_idle(update, micro)
+        ]
+        assert sorted(np.concatenate(counting)) == sorted(batch)
+    assert all(part for rank in drawn for part in rank)
 
 
-def test_a_last_batch_with_fewer_examples_than_parts_repeats_its_first():
-    ranks = [list(make([5] * 5, batch_size=4, processes=2, rank=rank)) for rank in range(2)]
+def test_a_process_without_an_example_in_the_last_batch_is_idle_there_alone():
+    ranks = [make([5] * 5, batch_size=4, processes=2, rank=rank) for rank in range(2)]
     (lone,) = make([5] * 5).epoch_batches(0)[-1]
-    assert [rank[-1] for rank in ranks] == [[lone], [lone]]
+    assert [list(rank)[-1] for rank in ranks] == [[lone], [lone]]
+    assert [[rank.is_idle(update, 0) for update in range(2)] for rank in ranks] == [[False, False], [False, True]]
 
 
 def test_the_length_is_the_number_of_micro_batches_drawn():
@@ -133,3 +150,40 @@ def test_a_collator_that_draws_is_of_the_epoch_that_trainer_sets(skipped):
 
 def test_a_collator_that_draws_nothing_is_left_as_it_is():
     assert TrainingLoader(range(20), make(range(20)), sum, workers=0, pin_memory=False).collate_fn is sum
+
+
+class Read:
+    """Rows that note which of them are read."""
+
+    def __init__(self, count):
+        self.count = count
+        self.rows = []
+
+    def __len__(self):
+        return self.count
+
+    def __getitem__(self, row):
+        self.rows.append(row)
+        return row
+
+
+def test_a_process_reads_its_own_examples_alone():
+    ranks = [Read(20) for _ in range(3)]
+    for rank, rows in enumerate(ranks):
+        batches = make(range(20), processes=3, rank=rank)
+        list(TrainingLoader(rows, batches, list, workers=0, pin_memory=False))
+    assert sorted(row for rows in ranks for row in rows.rows) == list(range(20))
+
+
+@pytest.mark.parametrize("processes", [1, 2, 3, 4])
+def test_a_run_that_goes_on_reads_nothing_of_what_was_made_before(processes):
+    made, batches = 3, make(range(20)).epoch_batches(0)
+    read = []
+    for rank in range(processes):
+        rows = Read(20)
+        loader = TrainingLoader(
+            rows, make(range(20), processes=processes, rank=rank), list, workers=0, pin_memory=False
+        )
+        list(skip_first_batches(loader, made))
+        read += rows.rows
+    assert sorted(read) == sorted(np.concatenate(batches[made:]))
