@@ -35,11 +35,12 @@ ARROWS = {
     "inference": {
         *("errors", "untrusted", "whole_files", "metrics", "data", "tasks", "recipe", "evaluation", "training")
     },
+    "launching": {"errors", "training"},
     "cli": {
         *("errors", "untrusted", "schedules", "figures", "report", "data", "tasks", "recipe", "training", "evaluation"),
-        *("study", "inference", "metrics"),
+        *("study", "inference", "metrics", "launching"),
     },
-    "run": {"cli"},
+    "run": {"cli", "launching"},
 }
 
 

@@ -5,21 +5,20 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 import typer
 
 from finetune.cli.after_training import add_commands
-from finetune.cli.options import TrustRemoteCode
-from finetune.cli.schedules import AllowPlugins
+from finetune.cli.launching import launch
+from finetune.cli.options import AllowPlugins, OnChange, Overrides, Repeat, Resume, TrustRemoteCode
 from finetune.cli.schedules import app as schedules_app
 from finetune.errors import FinetuneError, RunError, RunStopped, SettingError
 
 if TYPE_CHECKING:
     from finetune.schedules.continuation import ChangePolicy
-
-STOPPED = 75  # EX_TEMPFAIL of sysexits.h: try again
 
 app = typer.Typer(
     help="Fine-tune pretrained models under any learning-rate schedule, and compare schedules with evidence.",
@@ -51,32 +50,14 @@ def _options(
 @app.command()
 def run(
     recipe: Annotated[Path, typer.Argument(help="The recipe, a YAML file.")],
-    overrides: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="[KEY=VALUE]...", help="Settings in place of the recipe's: schedule=step schedule.gamma=0.5"
-        ),
-    ] = None,
-    repeat: Annotated[bool, typer.Option("--repeat", help="Run again even if the run is already recorded.")] = False,
-    resume: Annotated[
-        str,
-        typer.Option(
-            metavar="auto|never|PATH",
-            help="Go on from the newest checkpoint, if there is one; begin anew; or go on from another run's directory "
-            "or checkpoint.",
-        ),
-    ] = "auto",
-    on_change: Annotated[
-        str,
-        typer.Option(
-            metavar="refuse|keep|extend|restart|branch",
-            help="With --resume PATH, how another schedule, length or peak rate takes over.",
-        ),
-    ] = "refuse",
+    overrides: Overrides = None,
+    repeat: Repeat = False,
+    resume: Resume = "auto",
+    on_change: OnChange = "refuse",
     allow_plugins: AllowPlugins = False,
     trust_remote_code: TrustRemoteCode = False,
 ) -> None:
-    """Train one recipe and record what came of it. For several processes: accelerate launch finetune/run.py RECIPE."""
+    """Train one recipe and record what came of it. For several processes, GPUs or machines: finetune launch RECIPE."""
     from finetune.recipe import is_study, load_recipe
 
     if is_study(recipe, overrides or []):
@@ -108,9 +89,7 @@ def run(
 @app.command()
 def study(
     recipe: Annotated[Path, typer.Argument(help="The recipe, a YAML file with a study.")],
-    overrides: Annotated[
-        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Settings in place of the recipe's.")
-    ] = None,
+    overrides: Overrides = None,
     workers: Annotated[
         str,
         typer.Option(
@@ -124,6 +103,13 @@ def study(
     apart: Annotated[
         bool, typer.Option("--apart", help="Make every run's updates by itself; results are equal.")
     ] = False,
+    share: Annotated[
+        str | None,
+        typer.Option(
+            metavar="K/N",
+            help="Make share K of N alone, beside other commands; one without it then concludes.",
+        ),
+    ] = None,
     allow_plugins: AllowPlugins = False,
     trust_remote_code: TrustRemoteCode = False,
 ) -> None:
@@ -134,11 +120,17 @@ def study(
 
     from rich.console import Console
 
-    from finetune.cli.studies import number_of_workers, show_outcome
+    from finetune.cli.studies import number_of_workers, share_of, show_outcome
     from finetune.study import plan_study, run_study
     from finetune.training import leave_together
 
     console = Console()
+    if share is not None:
+        whole = loaded.count
+        loaded = replace(loaded, share=share_of(share))
+        typer.echo(f"share {share}: {loaded.count:,} of {whole:,} runs")
+        if not loaded.count:
+            return
     if plan:
         for line in plan_study(loaded, source=recipe):
             typer.echo(line)
@@ -180,9 +172,7 @@ def compare(
 @app.command()
 def check(
     recipe: Annotated[Path, typer.Argument(help="The recipe, a YAML file, of one run or a study.")],
-    overrides: Annotated[
-        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Settings in place of the recipe's.")
-    ] = None,
+    overrides: Overrides = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for other programs to read.")] = False,
     allow_plugins: AllowPlugins = False,
 ) -> None:
@@ -212,9 +202,7 @@ def cooldown(
 @app.command()
 def lr_find(
     recipe: Annotated[Path, typer.Argument(help="The recipe, a YAML file.")],
-    overrides: Annotated[
-        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Settings in place of the recipe's.")
-    ] = None,
+    overrides: Overrides = None,
     least: Annotated[float, typer.Option(help="The rate of the first update.")] = 1e-6,
     most: Annotated[float, typer.Option(help="The rate of the last update.")] = 1e-2,
     updates: Annotated[int, typer.Option(help="How many updates the rate takes to climb.")] = 200,
@@ -248,6 +236,7 @@ def lr_find(
     leave_together()
 
 
+app.command()(launch)
 add_commands(app)
 
 
@@ -260,6 +249,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         app(args=arguments)
     except RunStopped as stopped:
+        from finetune.launching.exit_codes import STOPPED
         from finetune.training import leave_together
 
         _tell(stopped)
