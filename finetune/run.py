@@ -7,6 +7,8 @@ from pathlib import Path
 sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 from finetune.cli import main  # noqa: E402
+from finetune.launching.exit_codes import told_to_launcher  # noqa: E402
 
 if __name__ == "__main__":
-    main(["run", *sys.argv[1:]])
+    with told_to_launcher():
+        main(["run", *sys.argv[1:]])

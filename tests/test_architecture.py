@@ -38,11 +38,12 @@ ARROWS = {
     "inference": {
         *("errors", "untrusted", "whole_files", "metrics", "data", "tasks", "recipe", "evaluation", "training")
     },
+    "launching": {"errors", "training", "shipped"},
     "cli": {
         *("errors", "untrusted", "schedules", "figures", "report", "data", "tasks", "recipe", "training", "evaluation"),
-        *("study", "estimates", "inference", "metrics", "keys", "proposing", "shipped"),
+        *("study", "estimates", "inference", "metrics", "launching", "keys", "proposing", "shipped"),
     },
-    "run": {"cli"},
+    "run": {"cli", "launching"},
 }
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from finetune.cli import main
 from finetune.errors import RecipeError
-from finetune.shipped import ACCELERATE_CONFIGS, RECIPES, find_recipe, shipped_recipes
+from finetune.shipped import find_recipe, shipped_configs, shipped_recipes
 
 ROOT = Path(__file__).parents[1]
 
@@ -18,8 +18,7 @@ ROOT = Path(__file__).parents[1]
 def test_recipes_are_found_by_name():
     assert shipped_recipes() == {path.stem: path for path in sorted((ROOT / "recipes").glob("*.yaml"))}
     assert find_recipe("bert_sst2") == ROOT / "recipes" / "bert_sst2.yaml"
-    assert {path.name for path in ACCELERATE_CONFIGS.iterdir()} >= {"cpu.yaml", "multi_gpu.yaml"}
-    assert (RECIPES / "recipe.schema.json").is_file()
+    assert shipped_configs()["cpu"] == ROOT / "accelerate_configs" / "cpu.yaml"
 
 
 def test_what_is_a_path_stays_one(tmp_path, monkeypatch):
@@ -84,7 +83,7 @@ def test_an_installed_wheel_finds_them(distributions, tmp_path):
         archive.extractall(tmp_path / "site")
     script = (
         "import finetune.shipped as s, finetune\n"
-        "print(finetune.__file__, s.find_recipe('bert_sst2').is_file(), (s.ACCELERATE_CONFIGS / 'cpu.yaml').is_file())\n"
+        "print(finetune.__file__, s.find_recipe('bert_sst2').is_file(), s.shipped_configs()['cpu'].is_file())\n"
         "from finetune.recipe import load_recipe\n"
         "print(load_recipe(s.find_recipe('bert_sst2')).name)\n"
     )

@@ -5,22 +5,21 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 import typer
 
 from finetune.cli.after_training import add_commands
+from finetune.cli.launching import launch
 from finetune.cli.new import new
-from finetune.cli.options import RecipeFile, TrustRemoteCode
-from finetune.cli.schedules import AllowPlugins
+from finetune.cli.options import AllowPlugins, OnChange, Overrides, RecipeFile, Repeat, Resume, TrustRemoteCode
 from finetune.cli.schedules import app as schedules_app
 from finetune.errors import FinetuneError, RunError, RunStopped, SettingError
 
 if TYPE_CHECKING:
     from finetune.schedules.continuation import ChangePolicy
-
-STOPPED = 75  # EX_TEMPFAIL of sysexits.h: try again
 
 app = typer.Typer(
     help="Fine-tune pretrained models under any learning-rate schedule, and compare schedules with evidence.",
@@ -52,32 +51,14 @@ def _options(
 @app.command()
 def run(
     recipe: RecipeFile,
-    overrides: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="[KEY=VALUE]...", help="Settings in place of the recipe's: schedule=step schedule.gamma=0.5"
-        ),
-    ] = None,
-    repeat: Annotated[bool, typer.Option("--repeat", help="Run again even if the run is already recorded.")] = False,
-    resume: Annotated[
-        str,
-        typer.Option(
-            metavar="auto|never|PATH",
-            help="Go on from the newest checkpoint, if there is one; begin anew; or go on from another run's directory "
-            "or checkpoint.",
-        ),
-    ] = "auto",
-    on_change: Annotated[
-        str,
-        typer.Option(
-            metavar="refuse|keep|extend|restart|branch",
-            help="With --resume PATH, how another schedule, length or peak rate takes over.",
-        ),
-    ] = "refuse",
+    overrides: Overrides = None,
+    repeat: Repeat = False,
+    resume: Resume = "auto",
+    on_change: OnChange = "refuse",
     allow_plugins: AllowPlugins = False,
     trust_remote_code: TrustRemoteCode = False,
 ) -> None:
-    """Train one recipe and record what came of it. For several processes: accelerate launch finetune/run.py RECIPE."""
+    """Train one recipe and record what came of it. For several processes, GPUs or machines: finetune launch RECIPE."""
     from finetune.recipe import is_study, load_recipe
 
     if is_study(recipe, overrides or []):
@@ -109,9 +90,7 @@ def run(
 @app.command()
 def study(
     recipe: RecipeFile,
-    overrides: Annotated[
-        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Settings in place of the recipe's.")
-    ] = None,
+    overrides: Overrides = None,
     workers: Annotated[
         str,
         typer.Option(
@@ -125,6 +104,13 @@ def study(
     apart: Annotated[
         bool, typer.Option("--apart", help="Make every run's updates by itself; results are equal.")
     ] = False,
+    share: Annotated[
+        str | None,
+        typer.Option(
+            metavar="K/N",
+            help="Make share K of N alone, beside other commands; one without it then concludes.",
+        ),
+    ] = None,
     allow_plugins: AllowPlugins = False,
     trust_remote_code: TrustRemoteCode = False,
 ) -> None:
@@ -135,11 +121,17 @@ def study(
 
     from rich.console import Console
 
-    from finetune.cli.studies import number_of_workers, show_outcome
+    from finetune.cli.studies import number_of_workers, share_of, show_outcome
     from finetune.study import plan_study, run_study
     from finetune.training import leave_together
 
     console = Console()
+    if share is not None:
+        whole = loaded.count
+        loaded = replace(loaded, share=share_of(share))
+        typer.echo(f"share {share}: {loaded.count:,} of {whole:,} runs")
+        if not loaded.count:
+            return
     if plan:
         for line in plan_study(loaded, source=recipe):
             typer.echo(line)
@@ -181,9 +173,7 @@ def compare(
 @app.command()
 def check(
     recipe: RecipeFile,
-    overrides: Annotated[
-        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Settings in place of the recipe's.")
-    ] = None,
+    overrides: Overrides = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for other programs to read.")] = False,
     devices: Annotated[
         int | None, typer.Option(metavar="N", help="Estimate what each of N GPUs holds, by how a run is spread.")
@@ -224,9 +214,7 @@ def cooldown(
 @app.command()
 def lr_find(
     recipe: RecipeFile,
-    overrides: Annotated[
-        list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help="Settings in place of the recipe's.")
-    ] = None,
+    overrides: Overrides = None,
     least: Annotated[float, typer.Option(help="The rate of the first update.")] = 1e-6,
     most: Annotated[float, typer.Option(help="The rate of the last update.")] = 1e-2,
     updates: Annotated[int, typer.Option(help="How many updates the rate takes to climb.")] = 200,
@@ -271,6 +259,7 @@ def schema() -> None:
 
 
 app.command()(new)
+app.command()(launch)
 add_commands(app)
 
 
@@ -283,6 +272,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         app(args=arguments)
     except RunStopped as stopped:
+        from finetune.launching.exit_codes import STOPPED
         from finetune.training import leave_together
 
         _tell(stopped)

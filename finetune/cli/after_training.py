@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
-from finetune.cli.options import TrustRemoteCode
-from finetune.cli.schedules import AllowPlugins
+from finetune.cli.options import AllowPlugins, TrustRemoteCode
 
 if TYPE_CHECKING:
     from finetune.inference.finished import FinishedRun

@@ -1,4 +1,4 @@
-"""Options that several commands have."""
+"""Arguments and options that several commands have."""
 
 from __future__ import annotations
 
@@ -17,7 +17,29 @@ RecipeFile = Annotated[
         help="The recipe: a YAML file, or the name of one that comes with the package, such as minilm_reviews.",
     ),
 ]
-
+Overrides = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[KEY=VALUE]...", help="Settings in place of the recipe's: schedule=step schedule.gamma=0.5"
+    ),
+]
+AllowPlugins = Annotated[bool, typer.Option("--allow-plugins", help="Run the Python files that the recipe names.")]
 TrustRemoteCode = Annotated[
     bool, typer.Option("--trust-remote-code", help="Run the code that comes with the model; no recipe can ask for it.")
+]
+Repeat = Annotated[bool, typer.Option("--repeat", help="Run again even if the run is already recorded.")]
+Resume = Annotated[
+    str,
+    typer.Option(
+        metavar="auto|never|PATH",
+        help="Go on from the newest checkpoint, if there is one; begin anew; or go on from another run's directory or "
+        "checkpoint.",
+    ),
+]
+OnChange = Annotated[
+    str,
+    typer.Option(
+        metavar="refuse|keep|extend|restart|branch",
+        help="With --resume PATH, how another schedule, length or peak rate takes over.",
+    ),
 ]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from finetune.cli.options import AllowPlugins
 from finetune.errors import RecordError, SettingError
 from finetune.untrusted import visible
 
@@ -18,8 +19,6 @@ if TYPE_CHECKING:
 app = typer.Typer(
     help="The schedules: what there is, what it looks like, and one fitted to a run.", no_args_is_help=True
 )
-
-AllowPlugins = Annotated[bool, typer.Option("--allow-plugins", help="Run the Python files that the recipe names.")]
 
 EXAMPLES: dict[str, dict[str, Any]] = {
     "step": {"gamma": 0.5, "every": "20%"},

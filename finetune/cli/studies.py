@@ -13,6 +13,7 @@ from finetune.errors import SettingError
 from finetune.evaluation.analysis import analyse
 from finetune.evaluation.runs import read_runs
 from finetune.evaluation.terminal import print_analyses
+from finetune.recipe import Share
 from finetune.study import Outcome
 from finetune.study.peaks import Choice, Scores
 from finetune.training.progress import say, say_table
@@ -26,6 +27,14 @@ def number_of_workers(text: str) -> int | Literal["auto"]:
         return int(text)
     except ValueError as error:
         raise SettingError("workers", f'"{text}" is neither a whole number nor auto') from error
+
+
+def share_of(text: str) -> Share:
+    """Returns what --share was given, K/N; raises SettingError where there is no such share."""
+    number, _, of = text.partition("/")
+    if not (number.isdecimal() and of.isdecimal() and 1 <= int(number) <= int(of)):
+        raise SettingError("share", f'"{text}" is not K/N, share K of N, such as 1/4, 2/4, 3/4 and 4/4')
+    return Share(int(number), int(of))
 
 
 def show_outcome(outcome: Outcome, console: Console) -> None:

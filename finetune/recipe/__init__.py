@@ -4,7 +4,7 @@ from finetune.recipe.loading import is_study, load_recipe, load_study, read_sett
 from finetune.recipe.rungs import Rung, problems_on
 from finetune.recipe.schema import FileData, FolderData, HubData, Recipe
 from finetune.recipe.specs import read_schedule
-from finetune.recipe.study import PEAK, SEED, Setting, Study, for_tuning, with_peak, with_seed
+from finetune.recipe.study import PEAK, SEED, Setting, Share, Study, for_tuning, with_peak, with_seed
 
 __all__ = [
     "PEAK",
@@ -15,6 +15,7 @@ __all__ = [
     "Recipe",
     "Rung",
     "Setting",
+    "Share",
     "Study",
     "for_tuning",
     "is_study",

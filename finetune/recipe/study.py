@@ -134,13 +134,31 @@ class Setting:
 
 
 @dataclass(frozen=True)
+class Share:
+    """A part of a study's runs, for one of several commands that make them side by side: `number` of `of`, from 1."""
+
+    number: int = 1
+    of: int = 1
+
+    def has(self, place: int) -> bool:
+        """Whether what is at this place, from 0, is in this share."""
+        return place % self.of == self.number - 1
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether there is no other."""
+        return self.of == 1
+
+
+@dataclass(frozen=True)
 class Study:
-    """Settings, and the seeds on which each of them is run. Made by `load_study`."""
+    """Settings, and the seeds on which each of them is run; made by `load_study`. `share`: of which runs are made."""
 
     name: str
     block: StudySettings
     settings: tuple[Setting, ...]
     seeds: tuple[int, ...]
+    share: Share = Share()
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -157,11 +175,21 @@ class Study:
         """The rungs on which peak rates are tried, the last of full duration; none where they aren't chosen by runs."""
         return self.block.tuning.rungs if self.block.tuning else ()
 
+    def makes(self, setting: int, seed: int) -> bool:
+        """Whether the share has the run of a setting with a seed, both by their places; of tuning, all on one setting.
+
+        The runs that choose a peak come before those that take it, so that a share has all of a setting.
+        """
+        return self.share.has(setting if self.block.tuning else seed * len(self.settings) + setting)
+
     @property
     def count(self) -> int:
-        """How many runs there are, those that choose peak rates included."""
-        tuning = self.block.tuning
-        return len(self.settings) * (len(self.seeds) + (tuning.runs if tuning else 0))
+        """How many runs there are in the share, those that choose peak rates included."""
+        tuning = self.block.tuning.runs if self.block.tuning else 0
+        places = [(setting, seed) for setting in range(len(self.settings)) for seed in range(len(self.seeds))]
+        return sum(self.makes(*place) for place in places) + tuning * sum(
+            self.share.has(setting) for setting in range(len(self.settings))
+        )
 
 
 def with_seed(recipe: Recipe, seed: int) -> Recipe:

@@ -9,14 +9,22 @@ from pathlib import Path
 
 from finetune.errors import RecipeError, did_you_mean
 
-ACCELERATE_CONFIGS = Path(__file__).resolve().parent / "accelerate_configs"
-RECIPES = Path(__file__).resolve().parent / "recipes"
+_HERE = Path(__file__).resolve().parent
 SUFFIX = ".yaml"
 
 
 def shipped_recipes() -> dict[str, Path]:
     """Returns each recipe by its name, the real path of its file."""
-    return {path.stem: path.resolve() for path in sorted(RECIPES.glob(f"*{SUFFIX}"))}
+    return _by_name(_HERE / "recipes")
+
+
+def shipped_configs() -> dict[str, Path]:
+    """Returns each configuration of Accelerate by its name, the real path of its file."""
+    return _by_name(_HERE / "accelerate_configs")
+
+
+def _by_name(folder: Path) -> dict[str, Path]:
+    return {path.stem: path.resolve() for path in sorted(folder.glob(f"*{SUFFIX}"))}
 
 
 def find_recipe(given: str) -> Path:

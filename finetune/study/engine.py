@@ -102,7 +102,7 @@ def run_study(
         _write(study, source, choices, peaks, tuned)
         final = [progress.show(done) for done in perform_all(plan(list(final_jobs(study, peaks))))]
     outcome = Outcome(study_directory(study), choices, (*tuned, *final))
-    for left in outcome.directory.rglob(TRUNKS) if is_main_process() else ():
+    for left in outcome.directory.rglob(TRUNKS) if is_main_process() and study.share.is_whole else ():
         shutil.rmtree(left, ignore_errors=True)
     _write(study, source, choices, peaks, outcome.runs)
     return outcome

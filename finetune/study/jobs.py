@@ -58,7 +58,7 @@ class Done:
 
 
 def tuning_jobs(study: Study, rung: Rung | None = None, left: Mapping[int, Collection[float]] = _ALL) -> Iterator[Job]:
-    """Yields the runs that choose peak rates, seed by seed: those on `rung`, the first unless given.
+    """Yields the runs of the study's share that choose peak rates, seed by seed: on `rung`, the first unless given.
 
     `left`: number of the setting ▶ the peak rates that are left of it; all where it isn't there.
     """
@@ -68,6 +68,8 @@ def tuning_jobs(study: Study, rung: Rung | None = None, left: Mapping[int, Colle
     rung = rung or tuning.rungs[0]
     for seed in tuning.seeds:
         for number, setting in enumerate(study.settings):
+            if not study.share.has(number):
+                continue
             peaks = peaks_of(study, number)
             part = RungPart(number=rung.number, of=rung.of, peaks=list(peaks)) if rung.of > 1 else None
             for peak in peaks:
@@ -84,12 +86,14 @@ def peaks_of(study: Study, number: int) -> tuple[float, ...]:
 
 
 def final_jobs(study: Study, peaks: Mapping[int, float]) -> Iterator[Job]:
-    """Yields the runs that are compared, seed by seed, so that what is there on the way can be compared already.
+    """Yields the share's runs that are compared, seed by seed, so that what is there by then can be compared already.
 
     `peaks`: number of the setting ▶ the peak rate chosen for it.
     """
-    for seed in study.seeds:
+    for place, seed in enumerate(study.seeds):
         for number, setting in enumerate(study.settings):
+            if not study.makes(number, place):
+                continue
             peak = peaks.get(number, setting.recipe.optimizer.learning_rate)
             yield _job(study, "final", number, with_seed(with_peak(setting.recipe, peak), seed))
 

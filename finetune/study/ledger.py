@@ -57,7 +57,9 @@ def check_name(study: Study, *, source: Path) -> None:
 def write_ledger(
     study: Study, *, source: Path, choices: Mapping[int, Choice], peaks: Mapping[int, float], failed: Iterable[Done]
 ) -> None:
-    """Writes the study's file, whole or not at all."""
+    """Writes the study's file, whole or not at all; of a share, which knows of its own runs alone, nothing."""
+    if not study.share.is_whole:
+        return
     select = study.settings[0].recipe.evaluation.selecting
     direction = next((choice.direction for choice in choices.values()), None)
     content = {

@@ -13,7 +13,8 @@ from typing import Any
 
 import psutil
 
-LAUNCHERS = ("accelerate", "torchrun", "torch.distributed", "deepspeed")
+LAUNCHERS = ("accelerate", "torchrun", "torch.distributed", "deepspeed", "finetune launch")
+HEARD = tuple(signal.Signals[name] for name in ("SIGTERM", "SIGINT", "SIGUSR1") if name in signal.Signals.__members__)
 
 
 class CalledOffError(Exception):
@@ -23,7 +24,8 @@ class CalledOffError(Exception):
 class StopRequest:
     """Why this process is to stop, if it is: a SIGTERM, a Ctrl-C, or the end of the launcher or pool it belongs to.
 
-    A second Ctrl-C raises KeyboardInterrupt at once. Signals are heard inside `listening`, in the main thread.
+    Also a SIGUSR1, which is what Slurm hands on from srun to its tasks, while a SIGTERM to srun ends them at once. A
+    second Ctrl-C raises KeyboardInterrupt at once. Signals are heard inside `listening`, in the main thread.
     """
 
     def __init__(self) -> None:
@@ -51,7 +53,7 @@ class StopRequest:
         """Takes notice of signals from here on; returns what took notice of each before."""
         if threading.current_thread() is not threading.main_thread():
             return {}
-        return {number: signal.signal(number, self._hear) for number in (signal.SIGTERM, signal.SIGINT)}
+        return {number: signal.signal(number, self._hear) for number in HEARD}
 
     def _hear(self, number: int, frame: FrameType | None) -> None:
         if number == signal.SIGINT and self._signal is not None:
