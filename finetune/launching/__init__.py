@@ -9,7 +9,7 @@ from finetune.launching.checks import (
     visible_gpus,
 )
 from finetune.launching.command import Launch, build_launch
-from finetune.launching.modes import Mode, find_mode, shipped_configs
+from finetune.launching.modes import Mode, find_mode
 from finetune.launching.nodes import Nodes, check_rendezvous, located, nodes_of
 from finetune.launching.running import run_launch
 
@@ -26,6 +26,5 @@ __all__ = [
     "nodes_of",
     "number_of_processes",
     "run_launch",
-    "shipped_configs",
     "visible_gpus",
 ]

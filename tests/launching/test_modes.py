@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 
 from finetune.errors import DeviceError, SettingError
-from finetune.launching import Nodes, build_launch, check_config, default_mode, find_mode, modes, nodes_of
+from finetune.launching import Nodes, build_launch, check_config, default_mode, find_mode, nodes_of
 from finetune.launching.checks import number_of_processes
 from finetune.launching.nodes import Endpoint, parse_endpoint
+from finetune.shipped import shipped_configs
 
 ROOT = Path(__file__).parents[2]
 NEEDS_SEVERAL = {"rank": 0, "rendezvous": "node1:29500"}
@@ -86,7 +87,7 @@ def test_what_accelerate_does_not_know(own_config, text, message):
 
 
 def test_the_shipped_configurations_and_short_keys_are_known(own_config):
-    for name in modes.shipped_configs():
+    for name in shipped_configs():
         check_config(find_mode(name))
     check_config(find_mode(own_config("distributed_type: FSDP\nfsdp_config: {version: 2}")))
 

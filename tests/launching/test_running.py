@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 
 from finetune.errors import DeviceError, RunError, RunStopped
-from finetune.launching import Nodes, check_rendezvous, located, run_launch, shipped_configs
+from finetune.launching import Nodes, check_rendezvous, located, run_launch
 from finetune.launching.command import Launch
 from finetune.launching.exit_codes import exit_code_of_run
 from finetune.launching.nodes import Endpoint
+from finetune.shipped import shipped_configs
 
 ROOT = Path(__file__).parents[2]
 PROGRAM = """
