@@ -29,12 +29,18 @@ class Fitting:
         return share_of(self._measure(examples, accumulated), strategy, devices=devices, half=self._half)
 
     def largest(self, strategy: Strategy, *, devices: int) -> int | None:
-        """Returns the most examples at a time that fit, up to a device's share of a batch; None where none does."""
+        """Returns the most examples at a time that fit, up to a device's share of a batch; None where none does.
+
+        A whole share at a time comes first: several micro-batches have the gradients of those before beside them.
+        """
 
         def fits(examples: int) -> bool:
             return self.share(strategy, devices=devices, examples=examples).fits(self._memory)
 
-        return largest(fits, most=max(1, -(-self._batch_size // devices)))
+        whole = -(-self._batch_size // devices)
+        if fits(whole):
+            return whole
+        return largest(fits, most=whole - 1) if whole > 1 else None
 
     def devices_needed(self) -> tuple[Strategy, int] | None:
         """Returns the first way of sharding, and the least power of 2 of devices, with which one example at a time

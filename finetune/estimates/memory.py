@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from functools import partial
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from finetune.errors import DeviceError
@@ -81,10 +80,19 @@ def estimate_memory(recipe: Recipe, data: RawData, *, devices: int = 1, memory: 
     examples, accumulation = split_batch(recipe, devices=devices)
     architecture = architecture_of(recipe, data)
     setting = setting_of(recipe, architecture)
-    measuring = partial(measure, architecture.model, setting, evaluated=recipe.evaluation.batch_size)
+    usage = measure(
+        architecture.model,
+        setting,
+        examples=examples,
+        accumulated=accumulation > 1,
+        evaluated=recipe.evaluation.batch_size,
+    )
 
-    def measured(examples: int, accumulated: bool) -> Usage:  # noqa: FBT001 - by place, as Fitting remembers it
-        return measuring(examples=examples, accumulated=accumulated)
+    def measured(other: int, accumulated: bool) -> Usage:  # noqa: FBT001 - by place, as Fitting remembers it
+        if other == examples:
+            return usage
+        made = measure(architecture.model, setting, examples=other, accumulated=accumulated)
+        return replace(made, evaluating=usage.evaluating)
 
     half = setting.half is not None
     fitting = Fitting(measured, memory=memory or 0, batch_size=batch_size, half=half)
@@ -99,7 +107,7 @@ def estimate_memory(recipe: Recipe, data: RawData, *, devices: int = 1, memory: 
         examples=examples,
         accumulation=accumulation,
         tokens=architecture.tokens,
-        usage=measured(examples, accumulation > 1),
+        usage=usage,
         shares=shares,
         largest={
             way: None if most is None else _remedy(most, batch_size=batch_size, devices=devices)

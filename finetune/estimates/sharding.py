@@ -44,14 +44,16 @@ def share_of(usage: Usage, strategy: Strategy, *, devices: int, half: bool) -> S
     - data parallel: everything on each; on several, gradients once more, in the buckets that are added up.
     - zero1, zero2 (Rajbhandari et al. 2020, arXiv 1910.02054): weights in the format of the products, and sharded the
       optimizer's state with weights in fp32; zero2: gradients too. DeepSpeed's own buffers aren't counted.
-    - fsdp2, as zero3: weights, gradients and state are sharded, and blocks gathered as they are needed.
+    - fsdp2, as zero3: weights, gradients and state are sharded, and blocks gathered as they are needed. With several
+      micro-batches Trainer has gradients added up before they are sharded, so that each device has all of them.
     """
     if strategy == "data parallel":
         return _replicated(usage, devices=devices)
     width = 2 if half else 4
     if strategy == "fsdp2":
         gathered = width * _gathered(usage)
-        weights, gradients, states = usage.weights / devices, usage.gradients / devices, usage.states / devices
+        weights, states = usage.weights / devices, usage.states / devices
+        gradients = usage.gradients / devices + (width * usage.trained if usage.accumulated else 0)
     else:
         gathered = 0
         weights = width * usage.parameters
