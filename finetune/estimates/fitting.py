@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import cache
 
 from finetune.estimates.passes import Usage
-from finetune.estimates.sharding import SHARDING, Share, Strategy, share_of
+from finetune.estimates.sharding import Share, Strategy, share_of
 
 MOST_DEVICES = 4096
 
@@ -42,14 +42,13 @@ class Fitting:
             return whole
         return largest(fits, most=whole - 1) if whole > 1 else None
 
-    def devices_needed(self) -> tuple[Strategy, int] | None:
-        """Returns the first way of sharding, and the least power of 2 of devices, with which one example at a time
-        fits; None where none does."""
+    def devices_needed(self) -> int | None:
+        """Returns the least power of 2 of devices that hold one example at a time in shards; None where none do."""
         count = 2
         while count <= min(MOST_DEVICES, self._batch_size):
-            for strategy in SHARDING:
-                if self.share(strategy, devices=count, examples=1).fits(self._memory):
-                    return strategy, count
+            whole = -(-self._batch_size // count)
+            if any(self.share("fsdp2", devices=count, examples=each).fits(self._memory) for each in (whole, 1)):
+                return count
             count *= 2
         return None
 

@@ -11,7 +11,7 @@ from finetune.errors import DeviceError
 from finetune.estimates.architecture import Architecture, architecture_of
 from finetune.estimates.fitting import Fitting
 from finetune.estimates.passes import Setting, Usage, measure
-from finetune.estimates.sharding import STRATEGIES, Share, Strategy
+from finetune.estimates.sharding import BY_FORMULA, STRATEGIES, Share, Strategy
 
 if TYPE_CHECKING:
     from finetune.estimates.kernels import Device
@@ -32,8 +32,8 @@ class MemoryEstimate:
     """What a run holds on each of `devices`, with `examples` at a time.
 
     `precision`: that of products; `tokens`: of the longest sequence; `shares`: by how the run is spread. Where the
-    `memory` of a device is given, `largest` has the most examples at a time that fit, if one does, and `needed` the
-    first way, and number of devices, by which one would, where none does on these.
+    `memory` of a device is given, `largest` has the most examples at a time that fit, if one does, by each way that a
+    run can be launched; and `needed` how many devices would hold one in shards, where none does on these.
     """
 
     devices: int
@@ -46,7 +46,7 @@ class MemoryEstimate:
     usage: Usage
     shares: tuple[Share, ...]
     largest: Mapping[Strategy, Remedy | None]
-    needed: tuple[Strategy, int] | None
+    needed: int | None
 
     def fits(self, share: Share) -> bool | None:
         """Whether a device holds `share`; None where its memory isn't given."""
@@ -67,7 +67,7 @@ class MemoryEstimate:
             "on_one_device": usage,
             "on_each_device": [asdict(share) | {"fits": self.fits(share)} for share in self.shares],
             "largest": {strategy: remedy and asdict(remedy) for strategy, remedy in self.largest.items()},
-            "needed": self.needed and dict(zip(("strategy", "devices"), self.needed, strict=True)),
+            "needed": self.needed,
         }
 
 
@@ -98,7 +98,8 @@ def estimate_memory(recipe: Recipe, data: RawData, *, devices: int = 1, memory: 
     fitting = Fitting(measured, memory=memory or 0, batch_size=batch_size, half=half)
     ways = STRATEGIES if devices > 1 else STRATEGIES[:1]
     shares = tuple(fitting.share(way, devices=devices, examples=examples) for way in ways)
-    found = {} if memory is None else {way: fitting.largest(way, devices=devices) for way in ways}
+    launched = [way for way in ways if way not in BY_FORMULA]
+    found = {} if memory is None else {way: fitting.largest(way, devices=devices) for way in launched}
     return MemoryEstimate(
         devices=devices,
         memory=memory,

@@ -15,6 +15,7 @@ from finetune.errors import ModelError
 from finetune.estimates.allocations import Allocations, Series, size_of
 from finetune.estimates.kernels import Device, Kernels
 from finetune.optimizers import OptimizerSettings
+from finetune.training.parallelism import blocks_to_gather
 
 HALVES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 FUSED = frozenset({"adamw", "adam", "sgd"})
@@ -243,7 +244,7 @@ def _evaluate(model: torch.nn.Module, setting: Setting, *, examples: int) -> int
 
 def _units(model: torch.nn.Module) -> list[int]:
     """Returns the numbers of parameters that FSDP gathers together: those of each block, and last all others."""
-    kinds = set(getattr(model, "_no_split_modules", None) or ())
+    kinds = set(blocks_to_gather(model)) if getattr(model, "_no_split_modules", None) else set()
     blocks = [module for module in model.modules() if type(module).__name__ in kinds]
     within: set[int] = set()
     units = []
