@@ -62,15 +62,17 @@ def _any(memory: MemoryEstimate, name: str) -> bool:
 
 def of_fit(memory: MemoryEstimate) -> Iterator[tuple[str, str]]:
     """Yields what fits and what would."""
-    from finetune.estimates.sharding import USABLE
+    from finetune.estimates.sharding import BY_FORMULA, USABLE
 
     if memory.memory is None:
         return
     devices = _counted(memory.devices, "device")
     yield "memory", f"{in_gb(memory.memory)} GB on each of {devices}, of which {USABLE:.0%} is counted on"
+    if any(share.strategy in BY_FORMULA for share in memory.shares):
+        yield "zero1, zero2", "to compare with: DeepSpeed's ways, which runs refuse"
     for strategy, remedy in memory.largest.items():
         if remedy is None:
-            yield strategy, "not even one example at a time fits"
+            yield strategy, "doesn't fit, with one example at a time neither"
             continue
         asks = f"training.micro_batch_size: {remedy.examples}, {remedy.accumulation} micro-batches an update"
         own = remedy.examples >= memory.examples
@@ -80,8 +82,7 @@ def of_fit(memory: MemoryEstimate) -> Iterator[tuple[str, str]]:
     if memory.needed is None:
         yield "remedy", "no number of devices helps: a shorter task.max_length, a smaller model, or an adapter does"
     else:
-        way, count = memory.needed
-        yield "remedy", f"{count:,} devices by {way}, one example at a time; or a smaller model, or an adapter"
+        yield "remedy", f"{memory.needed:,} devices by fsdp2; or a smaller model, or an adapter"
 
 
 def of_time(estimate: Estimate) -> Iterator[tuple[str, str]]:

@@ -91,4 +91,5 @@ def _longest(recipe: Recipe, data: RawData) -> np.ndarray[Any, np.dtype[np.int64
 
 def _characters(texts: Sequence[Sequence[str]]) -> np.ndarray[Any, np.dtype[np.int64]]:
     lengths = (np.fromiter(map(len, part), dtype=np.int64, count=len(part)) for part in texts)
-    return np.stack(list(lengths)).sum(axis=0)
+    total: np.ndarray[Any, np.dtype[np.int64]] = np.stack(list(lengths)).sum(axis=0)
+    return total

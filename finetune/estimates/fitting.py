@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import cache
 
 from finetune.estimates.passes import Usage
-from finetune.estimates.sharding import SHARDING, Share, Strategy, share_of
+from finetune.estimates.sharding import Share, Strategy, share_of
 
 MOST_DEVICES = 4096
 
@@ -29,21 +29,26 @@ class Fitting:
         return share_of(self._measure(examples, accumulated), strategy, devices=devices, half=self._half)
 
     def largest(self, strategy: Strategy, *, devices: int) -> int | None:
-        """Returns the most examples at a time that fit, up to a device's share of a batch; None where none does."""
+        """Returns the most examples at a time that fit, up to a device's share of a batch; None where none does.
+
+        A whole share at a time comes first: several micro-batches have the gradients of those before beside them.
+        """
 
         def fits(examples: int) -> bool:
             return self.share(strategy, devices=devices, examples=examples).fits(self._memory)
 
-        return largest(fits, most=max(1, -(-self._batch_size // devices)))
+        whole = -(-self._batch_size // devices)
+        if fits(whole):
+            return whole
+        return largest(fits, most=whole - 1) if whole > 1 else None
 
-    def devices_needed(self) -> tuple[Strategy, int] | None:
-        """Returns the first way of sharding, and the least power of 2 of devices, with which one example at a time
-        fits; None where none does."""
+    def devices_needed(self) -> int | None:
+        """Returns the least power of 2 of devices that hold one example at a time in shards; None where none do."""
         count = 2
         while count <= min(MOST_DEVICES, self._batch_size):
-            for strategy in SHARDING:
-                if self.share(strategy, devices=count, examples=1).fits(self._memory):
-                    return strategy, count
+            whole = -(-self._batch_size // count)
+            if any(self.share("fsdp2", devices=count, examples=each).fits(self._memory) for each in (whole, 1)):
+                return count
             count *= 2
         return None
 

@@ -30,7 +30,8 @@ class Kernels(TorchFunctionMode):
     """Has functions keep what those of `device` do; with `half`, as under autocast to it.
 
     `padded`: whether masks hide anything, by which models choose how to attend. `note_copy` is called with every copy
-    of a weight in half precision.
+    of a weight in half precision, of which one serves the whole pass, unless `once`: a part that is computed anew in
+    the backward pass makes its own.
     """
 
     def __init__(
@@ -40,12 +41,14 @@ class Kernels(TorchFunctionMode):
         half: torch.dtype | None,
         padded: bool,
         note_copy: Callable[[torch.Tensor], None],
+        once: bool = False,
     ) -> None:
         super().__init__()
         self._device = device
         self._half = half
         self._padded = padded
         self._note_copy = note_copy
+        self._once = once
         self._in_full = IN_FULL if device == "cuda" else IN_FULL_ON_CPU
         self._copies: dict[int, torch.Tensor] = {}
 
@@ -69,11 +72,14 @@ class Kernels(TorchFunctionMode):
         is_weight = tensor.is_leaf and tensor.requires_grad and tensor.dtype == torch.float32
         if not is_weight:
             return tensor.to(self._half)
-        if id(tensor) not in self._copies:
+        copy = self._copies.get(id(tensor))
+        if copy is None:
             with torch.enable_grad():
-                self._copies[id(tensor)] = tensor.to(self._half)
-            self._note_copy(self._copies[id(tensor)])
-        return self._copies[id(tensor)]
+                copy = tensor.to(self._half)
+            self._note_copy(copy)
+            if not self._once:
+                self._copies[id(tensor)] = copy
+        return copy
 
     def _to_full(self, tensor: torch.Tensor) -> torch.Tensor:
         return tensor.to(torch.float32) if tensor.dtype == self._half else tensor

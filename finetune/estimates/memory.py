@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from functools import partial
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from finetune.errors import DeviceError
 from finetune.estimates.architecture import Architecture, architecture_of
 from finetune.estimates.fitting import Fitting
 from finetune.estimates.passes import Setting, Usage, measure
-from finetune.estimates.sharding import STRATEGIES, Share, Strategy
+from finetune.estimates.sharding import BY_FORMULA, STRATEGIES, Share, Strategy
 
 if TYPE_CHECKING:
     from finetune.estimates.kernels import Device
@@ -33,8 +32,8 @@ class MemoryEstimate:
     """What a run holds on each of `devices`, with `examples` at a time.
 
     `precision`: that of products; `tokens`: of the longest sequence; `shares`: by how the run is spread. Where the
-    `memory` of a device is given, `largest` has the most examples at a time that fit, if one does, and `needed` the
-    first way, and number of devices, by which one would, where none does on these.
+    `memory` of a device is given, `largest` has the most examples at a time that fit, if one does, by each way that a
+    run can be launched; and `needed` how many devices would hold one in shards, where none does on these.
     """
 
     devices: int
@@ -47,7 +46,7 @@ class MemoryEstimate:
     usage: Usage
     shares: tuple[Share, ...]
     largest: Mapping[Strategy, Remedy | None]
-    needed: tuple[Strategy, int] | None
+    needed: int | None
 
     def fits(self, share: Share) -> bool | None:
         """Whether a device holds `share`; None where its memory isn't given."""
@@ -68,7 +67,7 @@ class MemoryEstimate:
             "on_one_device": usage,
             "on_each_device": [asdict(share) | {"fits": self.fits(share)} for share in self.shares],
             "largest": {strategy: remedy and asdict(remedy) for strategy, remedy in self.largest.items()},
-            "needed": self.needed and dict(zip(("strategy", "devices"), self.needed, strict=True)),
+            "needed": self.needed,
         }
 
 
@@ -81,16 +80,26 @@ def estimate_memory(recipe: Recipe, data: RawData, *, devices: int = 1, memory: 
     examples, accumulation = split_batch(recipe, devices=devices)
     architecture = architecture_of(recipe, data)
     setting = setting_of(recipe, architecture)
-    measuring = partial(measure, architecture.model, setting, evaluated=recipe.evaluation.batch_size)
+    usage = measure(
+        architecture.model,
+        setting,
+        examples=examples,
+        accumulated=accumulation > 1,
+        evaluated=recipe.evaluation.batch_size,
+    )
 
-    def measured(examples: int, accumulated: bool) -> Usage:  # noqa: FBT001 - by place, as Fitting remembers it
-        return measuring(examples=examples, accumulated=accumulated)
+    def measured(other: int, accumulated: bool) -> Usage:  # noqa: FBT001 - by place, as Fitting remembers it
+        if other == examples:
+            return usage
+        made = measure(architecture.model, setting, examples=other, accumulated=accumulated)
+        return replace(made, evaluating=usage.evaluating)
 
     half = setting.half is not None
     fitting = Fitting(measured, memory=memory or 0, batch_size=batch_size, half=half)
     ways = STRATEGIES if devices > 1 else STRATEGIES[:1]
     shares = tuple(fitting.share(way, devices=devices, examples=examples) for way in ways)
-    found = {} if memory is None else {way: fitting.largest(way, devices=devices) for way in ways}
+    launched = [way for way in ways if way not in BY_FORMULA]
+    found = {} if memory is None else {way: fitting.largest(way, devices=devices) for way in launched}
     return MemoryEstimate(
         devices=devices,
         memory=memory,
@@ -99,7 +108,7 @@ def estimate_memory(recipe: Recipe, data: RawData, *, devices: int = 1, memory: 
         examples=examples,
         accumulation=accumulation,
         tokens=architecture.tokens,
-        usage=measured(examples, accumulation > 1),
+        usage=usage,
         shares=shares,
         largest={
             way: None if most is None else _remedy(most, batch_size=batch_size, devices=devices)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Literal
 
 import torch
@@ -13,6 +15,7 @@ from finetune.errors import ModelError
 from finetune.estimates.allocations import Allocations, Series, size_of
 from finetune.estimates.kernels import Device, Kernels
 from finetune.optimizers import OptimizerSettings
+from finetune.training.parallelism import blocks_to_gather
 
 HALVES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 FUSED = frozenset({"adamw", "adam", "sgd"})
@@ -30,7 +33,8 @@ class Setting:
 
     `batch`: one example, padded, on any device, with its "labels"; `padded`: whether batches have padding. `loss`: of
     the outputs, the labels, and the number that it is divided by; `keep`: what an evaluation keeps of a batch.
-    `averaged`: whether an exponential average is kept; `restored`: whether weights are set aside in evaluations.
+    `averaged`: whether an exponential average is kept; `restored`: whether weights are set aside in evaluations;
+    `recomputed`: whether each block of a transformer is computed anew in the backward pass.
     """
 
     batch: Batch
@@ -42,6 +46,7 @@ class Setting:
     device: Device = "cuda"
     averaged: bool = False
     restored: bool = False
+    recomputed: bool = False
 
     @property
     def half(self) -> torch.dtype | None:
@@ -58,7 +63,8 @@ class Usage:
     batch, what the backward pass needs, and what is in between. `at_peak`: the same three at the time when they are
     most together. `stepping`: what the optimizer holds besides; `evaluating`: what an evaluation holds besides what is
     kept and copies of weights; `aside`: weights that give way to their average in evaluations. `units`: the numbers of
-    parameters of each block, and last of all that is in none.
+    parameters of each block, and last of all that is in none; `accumulated`: whether an update has several
+    micro-batches.
     """
 
     parameters: int
@@ -74,6 +80,7 @@ class Usage:
     evaluating: int
     aside: int
     units: tuple[int, ...] = field(repr=False)
+    accumulated: bool = False
 
     @property
     def kept(self) -> int:
@@ -98,8 +105,15 @@ def measure(
     `accumulated`: whether an update has several micro-batches; `evaluated`: how many examples an evaluation takes at a
     time, none where it is left out. Raises ModelError for a model whose passes depend on what its tensors hold.
     """
+    with _made_on_meta(model):
+        evaluating = _evaluate(model, setting, examples=evaluated) if evaluated else 0
+        return _measured(model, setting, examples=examples, accumulated=accumulated, evaluating=evaluating)
+
+
+@contextmanager
+def _made_on_meta(model: torch.nn.Module) -> Iterator[None]:
     try:
-        return _measured(model, setting, examples=examples, accumulated=accumulated, evaluated=evaluated)
+        yield
     except (RuntimeError, NotImplementedError) as error:
         problem = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ModelError(
@@ -108,7 +122,7 @@ def measure(
         ) from error
 
 
-def _measured(model: torch.nn.Module, setting: Setting, *, examples: int, accumulated: bool, evaluated: int) -> Usage:
+def _measured(model: torch.nn.Module, setting: Setting, *, examples: int, accumulated: bool, evaluating: int) -> Usage:
     parameters = list(model.parameters())
     trained = [parameter for parameter in parameters if parameter.requires_grad]
     weights = [*parameters, *model.buffers()]
@@ -150,9 +164,10 @@ def _measured(model: torch.nn.Module, setting: Setting, *, examples: int, accumu
             "activations": int(rest[peak]),
         },
         stepping=stepping,
-        evaluating=_evaluate(model, setting, examples=evaluated),
+        evaluating=evaluating,
         aside=changing if setting.restored else 0,
         units=tuple(_units(model)),
+        accumulated=accumulated,
     )
 
 
@@ -164,13 +179,17 @@ def _pass(
     *,
     examples: int,
 ) -> None:
-    kernels = Kernels(setting.device, half=setting.half, padded=setting.padded, note_copy=note_copy)
+    on_device = partial(Kernels, setting.device, half=setting.half, padded=setting.padded, note_copy=note_copy)
     with allocations:
         inputs = _on_meta(setting.batch, examples)
         labels = inputs.pop("labels")
-        with kernels:
+        if setting.recomputed:
+            anew = partial(on_device, once=True)
+            checkpointing: Any = model
+            keywords = {"use_reentrant": False, "context_fn": lambda: (nullcontext(), anew())}
+            checkpointing.activation_checkpointing_enable(keywords)
+        with on_device():
             loss = setting.loss(_outputs(model, inputs, setting), labels, examples)
-        del kernels
         loss.backward()  # type: ignore[no-untyped-call]
 
 
@@ -207,8 +226,6 @@ def _step(graded: list[torch.nn.Parameter], setting: Setting) -> tuple[int, int]
 
 
 def _evaluate(model: torch.nn.Module, setting: Setting, *, examples: int) -> int:
-    if not examples:
-        return 0
     allocations = Allocations([*model.parameters(), *model.buffers()])
     copies: set[int] = set()
 
@@ -227,7 +244,7 @@ def _evaluate(model: torch.nn.Module, setting: Setting, *, examples: int) -> int
 
 def _units(model: torch.nn.Module) -> list[int]:
     """Returns the numbers of parameters that FSDP gathers together: those of each block, and last all others."""
-    kinds = set(getattr(model, "_no_split_modules", None) or ())
+    kinds = set(blocks_to_gather(model)) if getattr(model, "_no_split_modules", None) else set()
     blocks = [module for module in model.modules() if type(module).__name__ in kinds]
     within: set[int] = set()
     units = []

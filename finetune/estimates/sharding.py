@@ -9,7 +9,8 @@ from finetune.estimates.passes import Usage
 
 Strategy = Literal["data parallel", "zero1", "zero2", "fsdp2"]
 STRATEGIES: tuple[Strategy, ...] = ("data parallel", "zero1", "zero2", "fsdp2")
-SHARDING: tuple[Strategy, ...] = ("zero1", "zero2", "fsdp2")
+BY_FORMULA: tuple[Strategy, ...] = ("zero1", "zero2")
+"""Those by which no run can be launched, as runs refuse DeepSpeed; they are shown to compare with."""
 
 WORKSPACES = 2 * 32 * 2**20
 """What cuBLAS takes on GPUs of compute capability 9: 32 MiB for each thread, one forward and one backward."""
@@ -44,14 +45,17 @@ def share_of(usage: Usage, strategy: Strategy, *, devices: int, half: bool) -> S
     - data parallel: everything on each; on several, gradients once more, in the buckets that are added up.
     - zero1, zero2 (Rajbhandari et al. 2020, arXiv 1910.02054): weights in the format of the products, and sharded the
       optimizer's state with weights in fp32; zero2: gradients too. DeepSpeed's own buffers aren't counted.
-    - fsdp2, as zero3: weights, gradients and state are sharded, and blocks gathered as they are needed.
+    - fsdp2, as zero3: weights, gradients and state are sharded, and blocks gathered as they are needed. With several
+      micro-batches Trainer has gradients added up before they are sharded, so that each device has all of them, in
+      fp32, as it has those of the block at hand.
     """
     if strategy == "data parallel":
         return _replicated(usage, devices=devices)
     width = 2 if half else 4
     if strategy == "fsdp2":
-        gathered = width * _gathered(usage)
-        weights, gradients, states = usage.weights / devices, usage.gradients / devices, usage.states / devices
+        gathered = _gathered(usage, width=width)
+        weights, states = usage.weights / devices, usage.states / devices
+        gradients = usage.gradients / devices + (4 * usage.trained if usage.accumulated else 0)
     else:
         gathered = 0
         weights = width * usage.parameters
@@ -81,9 +85,9 @@ def _replicated(usage: Usage, *, devices: int) -> Share:
     )
 
 
-def _gathered(usage: Usage) -> int:
-    """Returns how many parameters a device has whole at once under FSDP: those outside of blocks, two blocks, and the
-    gradients of one."""
+def _gathered(usage: Usage, *, width: int) -> int:
+    """Returns the bytes that a device has whole at once under FSDP: in `width` bytes each, the weights outside of
+    blocks and of two blocks; in fp32, as they are added up, the gradients of the largest part."""
     *blocks, rest = usage.units
     largest = sorted(blocks, reverse=True)[:GATHERED_AT_ONCE]
-    return rest + sum(largest) + (largest[0] if largest else rest)
+    return width * (rest + sum(largest)) + 4 * max(rest, *largest)

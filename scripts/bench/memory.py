@@ -99,6 +99,7 @@ def estimated(recipe: Recipe, *, device: str) -> dict[str, int]:
 
 def peak_on_gpu(run: Callable[[], object]) -> int:
     """Returns the most bytes that torch had allocated on the GPU while `run` ran."""
+    torch.empty(1, device="cuda")  # before a device is used, nothing can be asked of its memory
     torch.cuda.synchronize()
     torch.cuda.reset_peak_memory_stats()
     before = torch.cuda.memory_allocated()

@@ -9,7 +9,7 @@ from finetune.estimates.sharding import USABLE, WORKSPACES, share_of
 MB = 10**6
 
 
-def usage(activations=50 * MB, parameters=100 * 10**6):
+def usage(activations=50 * MB, parameters=100 * 10**6, *, accumulated=False):
     """Of a model of 10 blocks and a tenth outside of them, all trained by AdamW in fp32 with products in bf16."""
     return Usage(
         parameters=parameters,
@@ -25,6 +25,7 @@ def usage(activations=50 * MB, parameters=100 * 10**6):
         evaluating=0,
         aside=0,
         units=(*[parameters * 9 // 100] * 10, parameters // 10),
+        accumulated=accumulated,
     )
 
 
@@ -49,10 +50,15 @@ def test_sharding_divides_what_it_says(strategy, weights, gradients, states):
     assert (share.weights, share.gradients, share.states) == (weights * MB, gradients * MB, states * MB)
 
 
-def test_fsdp_gathers_what_is_outside_of_blocks_two_blocks_and_a_blocks_gradients():
+def test_fsdp_gathers_what_is_outside_of_blocks_two_blocks_and_the_gradients_of_a_part():
     share = share_of(usage(), "fsdp2", devices=8, half=True)
-    assert share.gathered == 2 * (10 + 3 * 9) * MB
-    assert share.peak == (50 + 50 + 100 + 74 + 50) * MB + WORKSPACES
+    assert share.gathered == (2 * (10 + 2 * 9) + 4 * 10) * MB
+    assert share.peak == (50 + 50 + 100 + 96 + 50) * MB + WORKSPACES
+
+
+def test_fsdp_has_all_gradients_on_each_device_while_micro_batches_are_added_up():
+    whole, parts = (share_of(usage(accumulated=each), "fsdp2", devices=8, half=True) for each in (False, True))
+    assert parts.peak - whole.peak == parts.gradients - whole.gradients == 400 * MB
 
 
 def test_a_share_of_memory_is_left_for_what_is_not_counted():
@@ -81,10 +87,20 @@ def test_the_largest_micro_batch_fits_and_the_next_does_not():
     assert not found.share("data parallel", devices=1, examples=most + 1).fits(2 * 10**9)
 
 
+def test_a_whole_share_fits_though_micro_batches_of_it_do_not():
+    def measured(examples, accumulated):
+        return usage((300 if accumulated else 100) * MB)
+
+    # A whole share takes 1,600 MB, by the update of the optimizer; micro-batches 1,700, by their passes.
+    memory = round((1_600 * MB + WORKSPACES) / USABLE) + 1
+    found = Fitting(measured, memory=memory, batch_size=64, half=True)
+    assert found.largest("data parallel", devices=1) == 64
+
+
 def test_more_devices_are_asked_for_where_none_fits():
-    # A thirty-second of 1,600 MB, with 94 MB that are gathered or active and 67 MB of workspaces.
-    strategy, count = fitting(round(230 * MB / USABLE)).devices_needed()
-    assert (strategy, count) == ("fsdp2", 32)
+    # By 64 each takes one example: a 64th of 1,600 MB, 116 MB that are gathered or active, 67 MB of workspaces. By 32
+    # it is a 32nd and 20 MB more, or for one at a time all gradients.
+    assert fitting(round(210 * MB / USABLE)).devices_needed() == 64
 
 
 def test_no_number_of_devices_helps_what_one_example_takes():
