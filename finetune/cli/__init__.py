@@ -64,7 +64,7 @@ def run(
     if is_study(recipe, overrides or []):
         if repeat or (resume, on_change) != ("auto", "refuse"):
             raise SettingError("--repeat, --resume, --on-change", "are for one run; a study goes on by itself")
-        study(recipe, overrides, workers="1", allow_plugins=allow_plugins, trust_remote_code=trust_remote_code)
+        study(recipe, overrides, allow_plugins=allow_plugins, trust_remote_code=trust_remote_code)
         return
     loaded = load_recipe(recipe, overrides or [], allow_plugins=allow_plugins)
 
@@ -91,13 +91,29 @@ def run(
 def study(
     recipe: RecipeFile,
     overrides: Overrides = None,
+    engine: Annotated[
+        str, typer.Option(metavar="local|ray", help="Where runs are made: on this machine, or on a Ray cluster.")
+    ] = "local",
     workers: Annotated[
-        str,
+        str | None,
         typer.Option(
             metavar="N|auto",
-            help="How many runs at once, each with its share of the threads and GPUs; auto finds out by a few updates.",
+            help="How many runs at once. local: 1 unless given, each with its share of threads and GPUs; auto finds it "
+            "out by a few updates. ray: as many as the cluster has room for.",
         ),
-    ] = "1",
+    ] = None,
+    address: Annotated[
+        str | None,
+        typer.Option(metavar="HOST:PORT", help="ray: the cluster; that of RAY_ADDRESS or this machine unless given."),
+    ] = None,
+    cpus: Annotated[int | None, typer.Option(metavar="N", help="ray: CPUs, and threads, of each run; 1.")] = None,
+    gpus: Annotated[
+        float | None,
+        typer.Option(metavar="SHARE", help="ray: the share of a GPU of each run, such as 0.25; 1 where there are any."),
+    ] = None,
+    fetch: Annotated[
+        bool, typer.Option("--fetch", help="ray: bring runs back from machines that don't share the output folder.")
+    ] = False,
     plan: Annotated[
         bool, typer.Option("--plan", help="Show which updates runs have in common, and make none.")
     ] = False,
@@ -123,6 +139,7 @@ def study(
 
     from finetune.cli.studies import number_of_workers, share_of, show_outcome
     from finetune.study import plan_study, run_study
+    from finetune.study.engines.registry import make_engine
     from finetune.training import leave_together
 
     console = Console()
@@ -136,11 +153,18 @@ def study(
         for line in plan_study(loaded, source=recipe):
             typer.echo(line)
         return
+    options = {
+        "workers": number_of_workers(workers),
+        "address": address,
+        "cpus": cpus,
+        "gpus": gpus,
+        "fetch": fetch or None,
+    }
     outcome = run_study(
         loaded,
         source=recipe,
         console=console,
-        workers=number_of_workers(workers),
+        engine=make_engine(engine, options),
         apart=apart,
         trust_remote_code=trust_remote_code,
     )

@@ -19,8 +19,10 @@ from finetune.study.peaks import Choice, Scores
 from finetune.training.progress import say, say_table
 
 
-def number_of_workers(text: str) -> int | Literal["auto"]:
-    """Returns what --workers was given; raises SettingError where it is neither a whole number nor auto."""
+def number_of_workers(text: str | None) -> int | Literal["auto"] | None:
+    """Returns what --workers was given, if it was; raises SettingError for neither a whole number nor auto."""
+    if text is None:
+        return None
     if text == "auto":
         return "auto"
     try:

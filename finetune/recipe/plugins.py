@@ -18,7 +18,7 @@ def run_plugins(node: Node | None, *, allowed: bool) -> list[Problem]:
     for file in node.value:
         if not isinstance(file.value, str):
             continue
-        message = _run(Path(file.value)) if allowed else _refusal(file.value)
+        message = run_plugin(Path(file.value)) if allowed else _refusal(file.value)
         if message:
             problems.append(Problem(file.place, "plugins", message))
     return problems
@@ -28,13 +28,17 @@ def _refusal(path: str) -> str:
     return f"{path} is a program, which this recipe would run: read it, and pass --allow-plugins if you trust it"
 
 
-def _run(path: Path) -> str:
-    """Runs a file as a module of its own name, and returns what went wrong, or ""."""
+def run_plugin(path: Path, *, copy: Path | None = None) -> str:
+    """Runs a file, or the `copy` of one from elsewhere, as a module named after `path`; returns what went wrong, or "".
+
+    What has the same name was run before, and isn't again.
+    """
     name = f"finetune_plugin_{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
     if name in sys.modules:
         return ""
-    found = importlib.util.spec_from_file_location(name, path)
-    if not path.is_file() or found is None or found.loader is None:
+    file = copy or path
+    found = importlib.util.spec_from_file_location(name, file)
+    if not file.is_file() or found is None or found.loader is None:
         return f"{path} is not a Python file that can be read"
     module = importlib.util.module_from_spec(found)
     sys.modules[name] = module

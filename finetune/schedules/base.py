@@ -325,16 +325,28 @@ def _from_function(name: str, fall: Callable[..., float]) -> type[Schedule]:
         own = {parameter.name: getattr(self, parameter.name) for parameter in parameters}
         return Decay(partial(_one_by_one, function=partial(fall, **own)), span.decay_steps, span.floor)
 
+    def again(self: Warmed) -> tuple[Any, ...]:
+        return _of_name, (name, {field.name: getattr(self, field.name) for field in dataclasses.fields(self)})
+
     kind = dataclasses.make_dataclass(
         fall.__qualname__,
         [(item.name, Any, setting(item.default, settings.anything, "")) for item in parameters],
         bases=(Warmed,),
-        namespace={"_decay": decay, "formula": f"m + (1 − m)·{fall.__name__}(p)", "__doc__": fall.__doc__},
+        namespace={
+            "_decay": decay,
+            "formula": f"m + (1 − m)·{fall.__name__}(p)",
+            "__doc__": fall.__doc__,
+            "__reduce__": again,  # as pickle would look for the class where the function is
+        },
         frozen=True,
         kw_only=True,
     )
     kind.__module__ = fall.__module__
     return kind
+
+
+def _of_name(name: str, settings: Mapping[str, Any]) -> Schedule:
+    return SCHEDULES[name](**settings)
 
 
 def _one_by_one(value: Numbers, function: Callable[[float], float]) -> Numbers:

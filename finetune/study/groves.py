@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import gc
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from rich.console import Console
@@ -25,11 +26,54 @@ TRUNKS = "trunks"
 
 
 @dataclass(frozen=True)
+class Step:
+    """What is made in one go: a trunk, the runs that end with it, or a run alone, from where step `parent` ended.
+
+    `trunk`: the run whose updates before `until` are made, for all runs in `passing`; None where nothing is shared.
+    """
+
+    ending: tuple[Job, ...]
+    parent: int | None = None
+    trunk: Job | None = None
+    until: int = 0
+    passing: tuple[Job, ...] = ()
+
+    def is_recorded(self, *, source: Path) -> bool:
+        """Whether every run that it is made for has a record."""
+        runs = (run_directory(job.recipe, source=source) for job in (*self.ending, *self.passing))
+        return all((run / RECORD).exists() for run in runs)
+
+    def folder(self, *, source: Path) -> Path | None:
+        """Returns where its trunk lies, if it has one."""
+        if self.trunk is None:
+            return None
+        run = run_directory(self.trunk.recipe, source=source)
+        return run.parent / TRUNKS / f"{run.name}-to-{self.until}"
+
+
+@dataclass(frozen=True)
 class Grove:
     """Jobs, and the segments that make their runs: of each the updates, the jobs it is made for, and its parent."""
 
     jobs: tuple[Job, ...]
     segments: tuple[Segment, ...] = ()
+
+    @cached_property
+    def steps(self) -> tuple[Step, ...]:
+        """What there is to make, each step after the one that it goes on from."""
+        if len(self.jobs) == 1:
+            return (Step(self.jobs),)
+        return tuple(self._step(number, segment) for number, segment in enumerate(self.segments))
+
+    def _step(self, number: int, segment: Segment) -> Step:
+        jobs = self.jobs
+        if len(segment.runs) == 1:
+            return Step((jobs[segment.runs[0]],), segment.parent)
+        further = {run for later in self.segments if later.parent == number for run in later.runs}
+        ending = tuple(jobs[run] for run in sorted(set(segment.runs) - further))
+        # One that ended here would evaluate here, whether or not those that go on do.
+        trunk = jobs[min(further or segment.runs)]
+        return Step(ending, segment.parent, trunk, segment.end, tuple(jobs[run] for run in segment.runs))
 
 
 def each_alone(jobs: Sequence[Job]) -> list[Grove]:
@@ -37,13 +81,13 @@ def each_alone(jobs: Sequence[Job]) -> list[Grove]:
     return [Grove((job,)) for job in jobs]
 
 
-def plan_groves(jobs: Sequence[Job], *, library: Library, workers: int = 1) -> list[Grove]:
-    """Returns the groves of `jobs`, in the order of their first; each job by itself where groves are too few to share.
+def plan_groves(jobs: Sequence[Job], *, library: Library, least: int = 1) -> list[Grove]:
+    """Returns the groves of `jobs`, in the order of their first; each job by itself where there are fewer than `least`.
 
-    Each of several `workers` makes a grove at a time.
+    So it is where each of several workers makes a grove at a time, of which there must be one for each.
     """
     groves = _apart(plan_trunks(jobs, library=library))
-    if len(groves) < workers:
+    if len(groves) < least:
         return each_alone(jobs)
     return [Grove(tuple(jobs[run] for run in runs), segments) for runs, segments in groves]
 
@@ -69,33 +113,50 @@ def perform_grove(
 
     A trunk that fails or diverges leaves its runs to go on from the trunk before it, and to see for themselves.
     """
-
-    def make(job: Job, trunk: Checkpoint | None) -> Done:
-        return perform(job, trunk=trunk, source=source, library=library, stop=stop, keep_model=keep_model, catch=catch)
-
-    if len(grove.jobs) == 1:
-        yield make(grove.jobs[0], None)
-        return
     ends: dict[int | None, Checkpoint | None] = {None: None}
-    folders: list[Path] = []
-    for number, segment in enumerate(grove.segments):
-        before = ends[segment.parent]
-        if len(segment.runs) == 1:
-            yield make(grove.jobs[segment.runs[0]], before)
-            continue
-        further = {run for later in grove.segments if later.parent == number for run in later.runs}
-        # One that ended here would evaluate here, whether or not those that go on do.
-        job = grove.jobs[min(further or segment.runs)]
-        ends[number] = before
-        if not all((run_directory(grove.jobs[run].recipe, source=source) / RECORD).exists() for run in segment.runs):
-            folders.append(_folder(job, segment.end, source=source))
-            with suppress(*([Exception] if catch else [])):
-                ends[number] = _train(job, segment.end, folders[-1], before, library, stop) or before
-        for run in sorted(set(segment.runs) - further):
-            yield make(grove.jobs[run], ends[number])
+    for number, step in enumerate(grove.steps):
+        ends[number] = yield from perform_step(
+            step,
+            ends[step.parent],
+            source=source,
+            library=library,
+            stop=stop,
+            keep_model=keep_model,
+            catch=catch,
+        )
+    remove_trunks(grove, source=source)
+
+
+def perform_step(
+    step: Step,
+    before: Checkpoint | None,
+    *,
+    source: Path,
+    library: Library,
+    stop: StopRequest,
+    keep_model: bool,
+    catch: bool,
+) -> Generator[Done, None, Checkpoint | None]:
+    """Makes a step, on from `before`; yields each run as it ends, and returns what those after it go on from.
+
+    A trunk is left out where every run that it would be made for is recorded. `catch` is as for `perform_grove`.
+    """
+    end, folder = before, step.folder(source=source)
+    if step.trunk is not None and folder is not None and not step.is_recorded(source=source):
+        with suppress(*([Exception] if catch else [])):
+            end = _train(step.trunk, step.until, folder, before, library, stop) or before
+    for job in step.ending:
+        yield perform(job, trunk=end, source=source, library=library, stop=stop, keep_model=keep_model, catch=catch)
+    return end
+
+
+def remove_trunks(grove: Grove, *, source: Path) -> None:
+    """Removes the trunks of a grove, whose runs are made."""
     if is_main_process():
-        for folder in folders:
-            shutil.rmtree(folder, ignore_errors=True)
+        for step in grove.steps:
+            folder = step.folder(source=source)
+            if folder is not None:
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 def _train(
@@ -113,8 +174,3 @@ def _train(
         )
     finally:
         gc.collect()  # a trainer refers to itself, and would keep its model in memory beside the next
-
-
-def _folder(job: Job, until: int, *, source: Path) -> Path:
-    run = run_directory(job.recipe, source=source)
-    return run.parent / TRUNKS / f"{run.name}-to-{until}"

@@ -20,13 +20,12 @@ from finetune.training.progress import duration, say
 class StudyProgress:
     """Shows each run as it ends, with the time left: the mean time of the runs made so far, for those to come."""
 
-    def __init__(self, study: Study, console: Console, *, workers: int) -> None:
+    def __init__(self, study: Study, console: Console) -> None:
         self._study = study
         self._console = console
         self._ended = 0
         self._made = 0
         self._began = time.perf_counter()
-        self._workers = workers
         self._bar = Progress(
             TextColumn("  runs"),
             BarColumn(bar_width=30),

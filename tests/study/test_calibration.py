@@ -76,7 +76,7 @@ def test_a_run_that_diverges_at_once_cant_be_calibrated_by(small_recipe):
 def test_what_is_no_number_of_workers_is_refused():
     from finetune.cli.studies import number_of_workers
 
-    assert (number_of_workers("3"), number_of_workers("auto")) == (3, "auto")
+    assert [number_of_workers(text) for text in ("3", "auto", None)] == [3, "auto", None]
     with pytest.raises(SettingError, match='workers: "many" is neither a whole number nor auto'):
         number_of_workers("many")
 

@@ -126,7 +126,7 @@ def test_a_grove_is_what_has_a_start_in_common(study_file, tmp_path):
     groves = plan_groves(jobs, library=library)
     assert [[job.recipe.training.seed for job in grove.jobs] for grove in groves] == [[0] * 5, [1] * 5]
     assert [grove.segments[0].end for grove in groves] == [5, 5]
-    assert plan_groves(jobs, library=library, workers=3) == [Grove((job,)) for job in jobs]
+    assert plan_groves(jobs, library=library, least=3) == [Grove((job,)) for job in jobs]
 
 
 def test_the_plan_shows_the_tree_and_what_it_saves(study_file, tmp_path):

@@ -152,7 +152,7 @@ def test_the_plan_shows_the_rungs_and_what_they_save(study_file):
     ],
 )
 def test_what_does_not_fit_a_shorter_rung_is_refused_before_any_run(study_file, overrides, problem, monkeypatch):
-    monkeypatch.setattr("finetune.study.engine.perform_grove", None)
+    monkeypatch.setattr("finetune.study.engines.local.perform_grove", None)
     study = load_study(study_file, overrides)
     for act in (plan_study, run_study):
         keywords = {"console": Console(file=io.StringIO())} if act is run_study else {}

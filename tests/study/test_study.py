@@ -19,6 +19,7 @@ from finetune.evaluation.record import (
 )
 from finetune.recipe import load_study
 from finetune.study import run_study
+from finetune.study.engines.local import LocalEngine
 from finetune.study.jobs import Done, final_jobs, outcome_of, tuning_jobs
 from finetune.study.peaks import choose, equal_area_peaks, rule
 from finetune.training import mean_factor
@@ -45,7 +46,8 @@ def perform(study_file):
     def run(*overrides, workers=1):
         out = io.StringIO()
         study = load_study(study_file, overrides)
-        outcome = run_study(study, source=study_file, console=Console(file=out, width=200), workers=workers)
+        engine = LocalEngine(workers)
+        outcome = run_study(study, source=study_file, console=Console(file=out, width=200), engine=engine)
         return outcome, out.getvalue()
 
     return run
