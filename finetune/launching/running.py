@@ -43,6 +43,7 @@ def run_launch(launch: Launch) -> int:
 def _accelerate(launch: Launch, passed_on: PassedOn, *, told: Path) -> int:
     """Runs Accelerate's launcher, and returns its exit code."""
     from accelerate.commands.launch import launch_command, launch_command_parser
+    from torch.distributed import DistError
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.elastic.rendezvous.api import RendezvousError, RendezvousTimeoutError
@@ -60,8 +61,9 @@ def _accelerate(launch: Launch, passed_on: PassedOn, *, told: Path) -> int:
         if any(told.iterdir()):
             raise RunError(f"a machine of the run is gone, and none took its place in time; {LOST}") from error
         raise DeviceError(_not_joined(launch.nodes)) from error
-    except RendezvousError as error:
-        raise RunError(f"the machines of the run can't reach each other ({error}); {LOST}") from error
+    except (RendezvousError, DistError) as error:
+        why = str(error).partition("\n")[0]
+        raise RunError(f"the machines of the run can't reach each other any more ({why}); {LOST}") from error
     return 0
 
 

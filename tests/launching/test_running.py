@@ -7,6 +7,8 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
+from torch.distributed.elastic.rendezvous.api import RendezvousConnectionError
 
 from finetune.errors import DeviceError, RunError, RunStopped
 from finetune.launching import Nodes, check_rendezvous, located, run_launch
@@ -167,6 +169,18 @@ def test_a_machine_knows_the_address_and_the_interface_on_the_way():
     nodes = located(Nodes(2, 0, Endpoint("127.0.0.1", 29500)))
     assert (nodes.address, nodes.interface) == ("127.0.0.1", "lo")
     assert located(Nodes()) == Nodes()
+
+
+@pytest.mark.parametrize(
+    "error", [torch.distributed.DistStoreError("wait timeout\nat store.cpp"), RendezvousConnectionError("wait timeout")]
+)
+def test_machines_that_lose_each_other_are_told_of(launch, monkeypatch, error):
+    def lose(arguments):
+        raise error
+
+    monkeypatch.setattr("accelerate.commands.launch.launch_command", lose)
+    with pytest.raises(RunError, match=r"can't reach each other any more \(wait timeout\); the same command goes on"):
+        launch("    pass")
 
 
 def test_machines_that_do_not_come_in_time_are_told_of(launch, free_port):
