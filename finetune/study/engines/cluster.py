@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Any
 
 from finetune.errors import DeviceError
@@ -49,13 +50,13 @@ class Cluster:
         self._ray = ray
         self.share = share
         environment = {"env_vars": {ALL_GPUS_SEEN: "1"}} if share.gpus else None
-        self._answer = ray.remote(_answering()).options(
+        self._answer = ray.remote(
             num_cpus=share.cpus,
             num_gpus=share.gpus,
             max_retries=0,  # which are ours to count, and to tell of
             max_calls=0,  # else a process with a GPU would make one step, and read libraries and data anew for the next
             runtime_env=environment,
-        )
+        )(_answering())
         self._places = 0
         self._known_until = 0.0
 
@@ -111,8 +112,8 @@ class Cluster:
 
     def inspect(self, charter: bytes) -> dict[str, tuple[str, ...]]:
         """Returns what each machine lacks, by name, of those that lack something; raises DeviceError for no answer."""
-        affinity = self._ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy
-        inspecting = self._ray.remote(_inspecting()).options(num_cpus=0, max_retries=0)
+        affinity = import_module("ray.util.scheduling_strategies").NodeAffinitySchedulingStrategy
+        inspecting = self._ray.remote(num_cpus=0, max_retries=0)(_inspecting())
         asked = {
             inspecting.options(scheduling_strategy=affinity(machine.node, soft=False)).remote(charter): machine.name
             for machine in self.machines()

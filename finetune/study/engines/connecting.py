@@ -19,15 +19,13 @@ ANSWERED_WITHIN = 5.0
 GREETING = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
 """What HTTP/2, which Ray speaks, begins with: a fixed text, and empty settings (RFC 9113, 3.4)."""
 SETTINGS = 4  # the type of the frame that each side sends first
-QUIET = {"RAY_BACKEND_LOG_LEVEL": "fatal", "RAY_NUM_REDIS_GET_RETRIES": "5", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
-"""Of this process alone: no log of Ray's own on the terminal, a second for each of five tries to reach it, and the
-environment left as it is where a run takes no GPU, as will be Ray's default."""
+TRIES = "RAY_NUM_REDIS_GET_RETRIES"
+"""How often this process asks for the cluster, a second each: 20 times unless it is set before Ray is imported."""
 
 
 def import_ray() -> Any:
     """Returns the package; raises DeviceError where it isn't installed."""
-    for name, value in QUIET.items():
-        os.environ.setdefault(name, value)
+    os.environ.setdefault(TRIES, "5")
     try:
         return import_module("ray")
     except ImportError as error:

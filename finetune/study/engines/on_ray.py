@@ -61,7 +61,7 @@ class RayEngine:
             work.stop.listen()  # as Ray has its own ends on a signal
             gpus = gpus_of_each(self.gpus, [machine.resources for machine in machines_of(ray)])
             cluster = Cluster(ray, share=Share(self.cpus, gpus))
-            charter = pickle.dumps(_charter(work, mark, cpus=self.cpus))
+            charter = pickle.dumps(_charter(work, mark, cluster.share))
             check_machines(cluster, charter)
             say(work.console, f"Ray: room for {cluster.places():,} runs at once, each with {cluster.share}")
             most = None if self.workers == "auto" else self.workers
@@ -112,16 +112,20 @@ def _marked(work: Work, *, fetch: bool) -> Iterator[tuple[Path, str] | None]:
         mark.unlink(missing_ok=True)
 
 
-def _charter(work: Work, mark: tuple[Path, str] | None, *, cpus: int) -> Charter:
+def _charter(work: Work, mark: tuple[Path, str] | None, share: Share) -> Charter:
     recipes = [setting.recipe for setting in work.study.settings]
+    passed_on = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
+    # A task that takes no GPU still sees those of its machine.
+    kept_off = {} if share.gpus else {"ACCELERATE_USE_CPU": "true"}
     return Charter(
+        key=uuid.uuid4().hex,
         source=work.source.resolve(),
         directory=Path.cwd(),
         here=findings(inputs_of(recipes)),
         mark=mark,
         plugins=tuple((plugin, plugin.read_bytes()) for plugin in work.plugins),
-        environment={name: os.environ[name] for name in PASSED_ON if name in os.environ},
-        cpus=cpus,
+        environment=passed_on | kept_off,
+        cpus=share.cpus,
         keep_model=work.study.block.keep_models,
         trust_remote_code=work.library.trust_remote_code,
     )

@@ -31,10 +31,15 @@ SEEN_WITHIN = 5.0
 
 @dataclass(frozen=True)
 class Charter:
-    """What every worker of a study is told. `here`: what the machine that began it has; `mark`: a file that this one
-    wrote where the runs go, and its content, None where they are fetched; `directory`: what paths are relative to;
-    `plugins`: path and content of each; `environment`: those of `PASSED_ON`; `cpus`: of each run."""
+    """What every worker of a study is told.
 
+    `key`: no other study has it, nor the same one when it goes on; `directory`: what paths are relative to; `here`:
+    what the machine that began the study has; `mark`: a file that this one wrote where the runs go, and its content,
+    None where they are fetched; `plugins`: path and content of each; `environment`: variables to set; `cpus`: of each
+    run.
+    """
+
+    key: str
     source: Path
     directory: Path
     here: Findings
