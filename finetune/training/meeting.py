@@ -276,7 +276,7 @@ def _is_held_by_launcher() -> bool:
 @cache
 def _store(rank: int, seconds: float) -> Store:
     """Returns the store of the processes launched, which the launcher holds, or the first process."""
-    from torch.distributed import TCPStore
+    import torch.distributed
 
     address, port = (os.environ.get(name) for name in ("MASTER_ADDR", "MASTER_PORT"))
     if not address or not (port or "").isdecimal():
@@ -285,7 +285,7 @@ def _store(rank: int, seconds: float) -> Store:
             "they meet; use accelerate launch or torchrun, or unset WORLD_SIZE for one process"
         )
     try:
-        return TCPStore(
+        return torch.distributed.TCPStore(  # type: ignore[attr-defined,no-any-return]
             address,
             int(port or 0),
             is_master=rank == 0 and not _is_held_by_launcher(),

@@ -80,7 +80,7 @@ def check_parallelism(recipe: Recipe, layout: Layout) -> None:
 def _in_shards(recipe: Recipe) -> list[tuple[bool, str, str]]:
     training, layers = recipe.training, recipe.layers
     return [
-        (training.cuda_graphs, "training.cuda_graphs", "which gathers weights on the way"),
+        (bool(training.cuda_graphs), "training.cuda_graphs", "which gathers weights on the way"),
         (
             layers is not None and layers.unfreeze is not None,
             "layers.unfreeze",
@@ -101,7 +101,7 @@ def let_accelerate_shard(arguments: TrainingArguments) -> None:
         PartialState._shared_state["distributed_type"] = DistributedType.MULTI_GPU
 
 
-def settle_shards(accelerator: Accelerator, model: torch.nn.Module) -> None:
+def settle_shards(accelerator: Accelerator, model: Any) -> None:
     """Has gradients added up in fp32, as they are without shards, and `model` cut into its own blocks.
 
     Raises DeviceError where nothing is to be sharded after all.

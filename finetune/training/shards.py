@@ -47,7 +47,7 @@ def made_whole(value: Any, *, keep: bool) -> Any:
     if isinstance(value, list | tuple):
         return type(value)(made_whole(item, keep=keep) for item in value)
     if isinstance(value, DTensor):
-        whole = value.detach().full_tensor()
+        whole = value.full_tensor().detach()
         return whole.cpu() if keep else torch.empty(0)
     return value
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import os
 import shlex
+import shutil
 import signal
 import socket
 import subprocess
@@ -28,7 +29,7 @@ from pathlib import Path
 
 import torch
 
-from finetune.evaluation.record import find_runs, read_history, read_record
+from finetune.evaluation.record import RECORD, find_runs, read_history, read_record
 from finetune.training.environment import describe_hardware
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -46,7 +47,7 @@ LIMIT = 300.0
 TOLERANCE = 1e-2
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Mode:
     """A way to launch. `commands`: one for each machine, `RUN` in it the script and its arguments; `lacks`: why not."""
 
@@ -74,9 +75,7 @@ def modes() -> Iterator[Mode]:
     yield Mode("one process", (_config("cpu"),))
     for count in (2, 3, 4):
         yield Mode(f"{count} processes, gloo", (f"{_config('cpu_2_processes')} --num_processes {count}",), on_cpu)
-    yield Mode("torchrun, 2 processes, gloo", ("torchrun --standalone --nproc-per-node 2",), on_cpu)
-    for count in (2, 3):
-        yield Mode(f"FSDP2, {count} processes, gloo", (f"{_config('fsdp2')} --num_processes {count}",), on_cpu)
+    yield Mode("FSDP2, 2 processes, gloo", (f"{_config('fsdp2')} --num_processes 2",), on_cpu)
     port = _free_port()
     yield Mode(
         "two machines of one process each, gloo (both this one, by their ranks and an address)",
@@ -124,6 +123,7 @@ class Bench:
         task = "{name: text_classification, text: sentence, label: label, max_length: 32}"
         self._recipe = tiny.write_task_recipe(folder, model, task, splits)
         self._runs = 0
+        self._stopped_alone: dict[Mode, Path] = {}
 
     def row(self, mode: Mode, alone: Mode, expected: Path | None) -> tuple[Row, Path | None]:
         """Returns the row of `mode`, and its run, to be `expected` of others."""
@@ -132,12 +132,15 @@ class Bench:
             return Row(mode.name, command, *[f"not run: {mode.lacks}"] * 3), None
         if mode.refused:
             return Row(mode.name, command, *[f"refused: {self._refusal(mode)}"] * 3), None
-        place = self._whole(mode, self._output())
-        rates, scores = ("the reference", "the reference") if expected is None else _compared(place, expected)
-        reference = place if expected is None else expected
-        there = f"from it to one process: {self._resumed(mode, alone, reference)}"
-        back = f"from one process to it: {self._resumed(alone, mode, reference)}"
-        return Row(mode.name, command, rates, scores, f"{there}; {back}"), place
+        place, stopped = self._whole(mode, self._output()), self._stopped(mode)
+        if expected is None:
+            self._stopped_alone[alone] = stopped
+            resumed = self._resumed(stopped, mode, place)
+            return Row(mode.name, command, "the reference", "the reference", f"by itself: {resumed}"), place
+        there = self._resumed(stopped, alone, expected)
+        back = self._resumed(self._stopped_alone[alone], mode, expected)
+        resumed = f"from it to one process: {there}; from one process to it: {back}"
+        return Row(mode.name, command, *_compared(place, expected), resumed), place
 
     def _output(self) -> Path:
         self._runs += 1
@@ -161,15 +164,22 @@ class Bench:
             raise SystemExit(f"{mode.name}: not refused with one message:\n{_said(output)}")
         return messages[0].removeprefix("finetune: ")
 
-    def _resumed(self, first: Mode, then: Mode, expected: Path) -> str:
+    def _stopped(self, mode: Mode) -> Path:
+        """Returns the output of a run that was stopped after a checkpoint."""
         output = self._output()
-        with self._launched(first, output) as processes:
+        with self._launched(mode, output) as processes:
             _wait_for_checkpoint(output, processes)
             for process in processes:
                 process.send_signal(signal.SIGTERM)
             for process in processes:
                 process.wait(LIMIT)
         _wait_until_stopped(output)
+        return output
+
+    def _resumed(self, stopped: Path, then: Mode, expected: Path) -> str:
+        """Returns whether a run that was stopped goes on as if it had not been."""
+        output = self._output()
+        shutil.copytree(stopped, output)
         rates, scores = _compared(self._whole(then, output), expected)
         return "yes" if (rates, scores.partition(" ")[0]) == ("yes", "yes") else f"rates {rates}, scores {scores}"
 
@@ -214,7 +224,7 @@ def _wait_until_stopped(output: Path) -> None:
         if time.monotonic() > deadline:
             raise SystemExit(f"not stopped:\n{_said(output)}")
         time.sleep(0.05)
-    if find_runs([output]):
+    if list(output.glob(f"*/*/{RECORD}")):
         raise SystemExit("the run ended before it could be stopped; make SETTINGS longer")
 
 
