@@ -100,7 +100,7 @@ def test_what_is_not_given_is_asked_for(here, new, tiny_model, monkeypatch):
         ),
         (("mine.yaml", "--data", "reviews.csv", "--model", "a/b", "--schedule", "cosin"), "did you mean cosine?"),
         (("mine.yaml", "--data", "reviews.csv", "--model", "./no"), "no such folder"),
-        (("mine.yaml", "--data", "reviews.csv", "--model", "a/b", "--optimizer", "adamv"), "optimizer.name"),
+        (("mine.yaml", "--data", "reviews.csv", "--model", "a/b", "--optimizer", "adamv"), "--optimizer: "),
         (("mine.yaml", "--data", "reviews.csv", "--model", "a/b", "--test", "reviews.csv"), "--validation: missing"),
     ],
 )

@@ -90,7 +90,7 @@ def test_a_recipes_schedule_is_drawn(call, small_recipe):
     [
         ([], "give one or more schedules, or --all"),
         (["cosine", "--all"], "give one or more schedules, or --all"),
-        (["cosine floor=2"], "cosine floor=2.floor: 2 must be a number from 0 to 1"),
+        (["cosine floor=2"], "cosine floor=2: floor: 2 must be a number from 0 to 1"),
         (["cosine warmup=2000"], "warmup: 2000 updates are more than the run's 1000"),
         (["cosine warmup='5k tokens'"], "counts tokens, and tokens per update are not known here"),
         (["cosine", "--updates", "0"], "updates: must be 1 or more"),

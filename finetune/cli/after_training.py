@@ -3,26 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
+from finetune.cli.naming import naming_options
 from finetune.cli.options import AllowPlugins, TrustRemoteCode
+from finetune.errors import RecordError, SettingError, did_you_mean
 
 if TYPE_CHECKING:
     from finetune.inference.finished import FinishedRun
     from finetune.inference.predictor import Predictor
     from finetune.training.precision import Precision
 
-Run = Annotated[Path, typer.Argument(help="The directory of a run.")]
+PRECISIONS = ("fp32", "bf16", "fp16", "auto")
+
+Run = Annotated[Path, typer.Argument(metavar="RUN", help="The directory of a run.")]
 Files = Annotated[
-    list[str], typer.Argument(metavar="FILE...", help="csv, tsv, json, jsonl or parquet; - is standard input.")
+    list[str], typer.Argument(metavar="FILE", help="csv, tsv, json, jsonl or parquet; - is standard input.")
 ]
 PipedFormat = Annotated[str, typer.Option("--format", metavar="jsonl|csv|…", help="What - is.")]
 BatchSize = Annotated[int | None, typer.Option(help="Examples at a time; by default the run's evaluation.batch_size.")]
-Format = Annotated[str, typer.Option(metavar="fp32|bf16|fp16|auto", help="In what format the model computes.")]
+Format = Annotated[str, typer.Option(metavar="|".join(PRECISIONS), help="In what format the model computes.")]
 
 
 def predict(
@@ -41,13 +44,12 @@ def predict(
     allow_plugins: AllowPlugins = False,
     trust_remote_code: TrustRemoteCode = False,
 ) -> None:
-    """Have a run's model predict rows of files: a row of predictions for each, beside its own columns."""
-    from finetune.inference.finished import read_finished
+    """Have a run's model predict rows of files. Each row has its predictions beside its own columns."""
     from finetune.inference.tables import check_output
 
     if output is not None:
         check_output(output, overwrite=overwrite)
-    finished = read_finished(run, allow_plugins=allow_plugins)
+    finished = _finished(run, allow_plugins=allow_plugins)
     load = _loader(finished, batch_size, precision, trust_remote_code=trust_remote_code)
 
     from finetune.cli.prediction import predict as predict_files
@@ -73,10 +75,8 @@ def evaluate(
     allow_plugins: AllowPlugins = False,
     trust_remote_code: TrustRemoteCode = False,
 ) -> None:
-    """Score a run's model on labelled files of later, and set that beside what it scored on its test split."""
-    from finetune.inference.finished import read_finished
-
-    finished = read_finished(run, allow_plugins=allow_plugins)
+    """Score a run's model on labelled files of later. What it scored on its own test split stands beside that."""
+    finished = _finished(run, allow_plugins=allow_plugins)
     load = _loader(finished, batch_size, precision, trust_remote_code=trust_remote_code)
 
     from finetune.cli.evaluation import evaluate_files
@@ -101,11 +101,10 @@ def push(
     ] = False,
     allow_plugins: AllowPlugins = False,
 ) -> None:
-    """Put a run's model and its card on the Hugging Face Hub, in one commit; never data."""
-    from finetune.inference.finished import read_finished
+    """Put a run's model and its card on the Hugging Face Hub. They go there in one commit, and never data."""
     from finetune.inference.publishing import push as push_model
 
-    finished = read_finished(run, allow_plugins=allow_plugins)
+    finished = _finished(run, allow_plugins=allow_plugins)
     typer.echo(push_model(finished, repository, private=private, with_record=with_record))
 
 
@@ -121,10 +120,8 @@ def export(
     allow_plugins: AllowPlugins = False,
     trust_remote_code: TrustRemoteCode = False,
 ) -> None:
-    """Write a run's model as ONNX, for batches and texts of any length, checked against the model itself."""
-    from finetune.inference.finished import read_finished
-
-    finished = read_finished(run, allow_plugins=allow_plugins)
+    """Write a run's model as ONNX, checked against the model itself. It takes batches and texts of any length."""
+    finished = _finished(run, allow_plugins=allow_plugins)
     load = _loader(finished, batch_size, "fp32", trust_remote_code=trust_remote_code)
 
     from finetune.inference import onnx_export
@@ -137,22 +134,39 @@ def export(
     typer.echo(f"over {made.examples:,} examples it differs from the model by {made.difference:.2e} at most")
 
 
+def _finished(run: Path, *, allow_plugins: bool) -> FinishedRun:
+    """Returns the run in the directory `run`; raises RecordError also where there is no such directory."""
+    from finetune.inference.finished import read_finished
+
+    if not run.is_dir():
+        beside = [each.name for each in run.parent.iterdir()] if run.parent.is_dir() else []
+        what = "is a file; give the directory of a run" if run.exists() else "no such directory"
+        raise RecordError(f"{run}: {what}{did_you_mean(run.name, beside)}")
+    return read_finished(run, allow_plugins=allow_plugins)
+
+
 def _loader(
     run: FinishedRun, batch_size: int | None, precision: str, *, trust_remote_code: bool
 ) -> Callable[[], Predictor]:
     """Loads the libraries, and returns what then loads the model of `run`."""
+    if precision not in PRECISIONS:
+        choices = f"{', '.join(PRECISIONS)}{did_you_mean(precision, PRECISIONS)}"
+        raise SettingError("--precision", f'"{precision}" is not one of {choices}')
     from finetune.cli.loading import loading
 
     with loading():
         from finetune.inference.predictor import load_predictor
 
-    return partial(
-        load_predictor,
-        run,
-        batch_size=batch_size,
-        precision=cast("Precision", precision),
-        trust_remote_code=trust_remote_code,
-    )
+    def load() -> Predictor:
+        with naming_options("batch-size", "precision"):
+            return load_predictor(
+                run,
+                batch_size=batch_size,
+                precision=cast("Precision", precision),
+                trust_remote_code=trust_remote_code,
+            )
+
+    return load
 
 
 def add_commands(app: typer.Typer) -> None:

@@ -8,11 +8,14 @@ from pathlib import Path
 
 from rich.console import Console
 
+from finetune.cli.naming import naming_options
 from finetune.errors import SettingError
 from finetune.evaluation.analysis import Analyses, Question, analyse
 from finetune.evaluation.exports import check_output, write_csv, write_markdown, write_parquet
 from finetune.evaluation.runs import read_runs
-from finetune.evaluation.terminal import print_analyses
+from finetune.evaluation.terminal import print_analyses, say
+
+ALONE = "One schedule has nothing to be compared with: finetune run RECIPE schedule=NAME makes a run of another."
 
 
 @dataclass(frozen=True)
@@ -30,9 +33,9 @@ class Outputs:
         for option, suffixes in _SUFFIXES.items():
             path = getattr(self, option)
             if path is not None:
-                check_output(option, path, *suffixes)
+                check_output(f"--{option}", path, *suffixes)
         if self.figures is not None and self.figures.is_file():
-            raise SettingError("figures", f"{self.figures} is a file; give a folder, into which each figure is written")
+            raise SettingError("--figures", f"{self.figures} is a file; give a folder, for a file of each figure")
 
     def writers(self) -> Iterator[tuple[Path, Callable[[Analyses, Path], object]]]:
         """Yields each file that was asked for, with what writes it."""
@@ -56,8 +59,11 @@ def show_comparison(places: Sequence[Path], asked: Question, outputs: Outputs) -
     """Prints what the runs at or under `places` show, and writes the files asked for."""
     outputs.check()
     console = Console()
-    analyses = analyse(read_runs(places), asked=asked)
+    with naming_options("reference"):
+        analyses = analyse(read_runs(places), asked=asked)
     print_analyses(analyses, console)
+    if sum(len(analysis.comparison.rows) for analysis in analyses.each) == 1:
+        say(console, ["", ALONE])
     for path, write in outputs.writers():
         write(analyses, path)
         console.print(f"{path}: written", markup=False, highlight=False, soft_wrap=True)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from rich.console import Console
 
+from finetune.cli.naming import naming_options
 from finetune.errors import listed
 from finetune.evaluation.forms import form_of, written
 from finetune.evaluation.record import Score
@@ -34,7 +35,8 @@ def evaluate_files(
 ) -> None:
     """Prints what the run's model scores on `files`; `metrics`: names with commas between them, None for its own."""
     names = None if metrics is None else [name.strip() for name in metrics.split(",")]
-    chosen = metrics_for(run, names, trust_remote_code=trust_remote_code)
+    with naming_options("metrics"):
+        chosen = metrics_for(run, names, trust_remote_code=trust_remote_code)
     with given_rows(files, piped_format=piped_format, naming_files=run.task.naming_files) as rows:
         found = evaluate(run, rows, load, metrics=chosen)
     if as_json:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -9,32 +11,47 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from finetune.errors import SettingError
+from finetune.cli.naming import naming_options
+from finetune.errors import SettingError, did_you_mean
 
 if TYPE_CHECKING:
     from finetune.proposing import Draft
 
-Files = Annotated[list[Path] | None, typer.Option(help="A csv, tsv, json, jsonl or parquet file; may be given again.")]
+KINDS = "csv, tsv, json, jsonl or parquet"
+INTERRUPTED = 130
 
 
 def new(
-    recipe: Annotated[Path, typer.Argument(help="The recipe to write, such as reviews.yaml.")],
-    data: Files = None,
-    validation: Files = None,
-    test: Files = None,
-    model: Annotated[str | None, typer.Option(help="A model's folder, or its repository on the Hub.")] = None,
-    task: Annotated[str | None, typer.Option(help="The task, where the data's columns don't tell it.")] = None,
-    text: Annotated[str | None, typer.Option(help="The column of texts.")] = None,
-    label: Annotated[str | None, typer.Option(help="The column of labels.")] = None,
-    schedule: Annotated[
-        list[str] | None, typer.Option(help="The schedule; given again, others to be compared with it by a study.")
+    recipe: Annotated[Path, typer.Argument(metavar="RECIPE", help="The recipe to write, such as reviews.yaml.")],
+    data: Annotated[
+        list[Path] | None, typer.Option(metavar="FILE", help=f"Your data, a {KINDS} file; may be given again.")
     ] = None,
-    seeds: Annotated[int, typer.Option(min=2, max=100, help="On how many seeds schedules are compared.")] = 5,
-    optimizer: Annotated[str, typer.Option(help="The optimizer.")] = "adamw",
-    learning_rate: Annotated[float | None, typer.Option(help="The peak rate.")] = None,
+    validation: Annotated[
+        list[Path] | None, typer.Option(metavar="FILE", help="The validation split, if it's in a file of its own.")
+    ] = None,
+    test: Annotated[
+        list[Path] | None, typer.Option(metavar="FILE", help="The test split, if it's in a file of its own.")
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(metavar="MODEL", help="A model's folder, or its repository on the Hub.")
+    ] = None,
+    task: Annotated[
+        str | None, typer.Option(metavar="NAME", help="The task, where the data's columns don't tell it.")
+    ] = None,
+    text: Annotated[str | None, typer.Option(metavar="COLUMN", help="The column of texts.")] = None,
+    label: Annotated[str | None, typer.Option(metavar="COLUMN", help="The column of labels.")] = None,
+    schedule: Annotated[
+        list[str] | None,
+        typer.Option(metavar="NAME", help="The schedule; given again, others to be compared with it by a study."),
+    ] = None,
+    seeds: Annotated[
+        int, typer.Option(metavar="N", min=2, max=100, help="On how many seeds schedules are compared.")
+    ] = 5,
+    optimizer: Annotated[str, typer.Option(metavar="NAME", help="The optimizer.")] = "adamw",
+    learning_rate: Annotated[float | None, typer.Option(metavar="RATE", help="The peak rate.")] = None,
     replace: Annotated[bool, typer.Option("--replace", help="Write over a recipe that is there.")] = False,
 ) -> None:
-    """Write a recipe for your data: looks at it, asks for what isn't given, and checks that the recipe runs."""
+    """Write a recipe for your data, and check that it runs. It looks at the data, and asks for what isn't given."""
     from finetune.cli.loading import loading
 
     with loading():
@@ -46,7 +63,8 @@ def new(
         raise SettingError("RECIPE", f"{recipe} is there already: give another name, or --replace")
     if not recipe.absolute().parent.is_dir():
         raise SettingError("RECIPE", f"{recipe.absolute().parent} is no folder: make it first")
-    files = {"train": data or [Path(_asked("--data", "Data, a csv, tsv, json, jsonl or parquet file"))]}
+    _check(optimizer, learning_rate)
+    files = {"train": data or [Path(_asked("--data", f"Data, a {KINDS} file"))]}
     files |= {name: those for name, those in (("validation", validation), ("test", test)) if those}
     if test and not validation:
         raise SettingError("--validation", "missing: give it too, or let all splits be made of --data")
@@ -61,7 +79,8 @@ def new(
         learning_rate=learning_rate,
         seeds=seeds,
     )
-    draft = draft_recipe(recipe.absolute(), wishes)
+    with naming_options(name="schedule"):
+        draft = draft_recipe(recipe.absolute(), wishes)
     for path in draft.tables:
         if path.exists() and not replace:
             raise SettingError("RECIPE", f"{path} is there already: give another name, or --replace")
@@ -69,13 +88,30 @@ def new(
     typer.echo(draft.text)
     for path in draft.tables:
         typer.echo(f"{path}: written")
+    if not Path(wishes.model).expanduser().is_dir():
+        typer.echo(f"{wishes.model}: no folder of this name is here, so the model is to come from the Hub")
     typer.echo(f"{recipe}: written and checked")
+
+
+def _check(optimizer: str, learning_rate: float | None) -> None:
+    from finetune.recipe.merging import NAMED
+
+    names = NAMED["optimizer"]
+    if optimizer not in names:
+        choices = f"{', '.join(names)}{did_you_mean(optimizer, names)}"
+        raise SettingError("--optimizer", f'"{optimizer}" is not one of {choices}')
+    if learning_rate is not None and not 0 < learning_rate < math.inf:
+        raise SettingError("--learning-rate", f"{learning_rate:g} must be above 0, and finite")
 
 
 def _asked(option: str, question: str) -> str:
     if not sys.stdin.isatty():
         raise SettingError(option, "missing, and there is nobody to ask: give it")
-    answer: str = typer.prompt(question)
+    try:
+        answer: str = typer.prompt(question)
+    except typer.Abort:
+        typer.echo()  # the shell's prompt is not to stand behind the question
+        raise typer.Exit(INTERRUPTED) from None
     return answer
 
 
@@ -103,3 +139,5 @@ def _take_back(recipe: Path, before: bytes | None, tables: Sequence[Path]) -> No
         recipe.write_bytes(before)
     for path in tables:
         path.unlink()
+        with contextlib.suppress(OSError):  # it held other files before
+            path.parent.rmdir()

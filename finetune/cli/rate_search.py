@@ -26,7 +26,7 @@ def check_output(output: Path | None) -> None:
         try:
             check_suffix(output)
         except SettingError as error:
-            raise SettingError(error.field, f"{error.problem}; for the numbers, {NUMBERS}") from error
+            raise SettingError("--output", f"{error.problem}; for the numbers, {NUMBERS}") from error
 
 
 def show_search(search: RateSearch, console: Console, output: Path | None) -> None:

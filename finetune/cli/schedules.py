@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from finetune.cli.naming import naming_options
 from finetune.cli.options import AllowPlugins
 from finetune.errors import RecordError, SettingError
 from finetune.untrusted import visible
@@ -16,9 +17,7 @@ if TYPE_CHECKING:
     from finetune.figures import Curve
     from finetune.schedules import Run, Schedule
 
-app = typer.Typer(
-    help="The schedules: what there is, what it looks like, and one fitted to a run.", no_args_is_help=True
-)
+app = typer.Typer(help="List, show, draw and fit schedules.", no_args_is_help=True)
 
 EXAMPLES: dict[str, dict[str, Any]] = {
     "step": {"gamma": 0.5, "every": "20%"},
@@ -60,6 +59,7 @@ def list_schedules() -> None:
     console = Console()
     console.print(table)
     for line in (
+        "",
         "t: updates made, of T in the run and W in the warmup. τ = t − W, p = τ/(T − W). m: the floor.",
         "finetune schedules show NAME: its settings and its paper. finetune schedules plot NAME: its picture.",
     ):
@@ -67,8 +67,8 @@ def list_schedules() -> None:
 
 
 @app.command()
-def show(name: Annotated[str, typer.Argument(help="The name of a schedule.")]) -> None:
-    """Show what a schedule is: its formula, its settings with their defaults, and where it comes from."""
+def show(name: Annotated[str, typer.Argument(metavar="NAME", help="The name of a schedule.")]) -> None:
+    """Show a schedule's formula, settings, defaults and source."""
     from rich import box
     from rich.console import Console
     from rich.table import Table
@@ -77,7 +77,7 @@ def show(name: Annotated[str, typer.Argument(help="The name of a schedule.")]) -
     from finetune.schedules import SCHEDULES
 
     if name not in SCHEDULES:
-        raise SettingError("name", f'"{name}" is not one of {", ".join(SCHEDULES)}{did_you_mean(name, SCHEDULES)}')
+        raise SettingError("NAME", f'"{name}" is not one of {", ".join(SCHEDULES)}{did_you_mean(name, SCHEDULES)}')
     schedule = SCHEDULES[name]
     console = Console()
     for line in (f"{name}: {(schedule.__doc__ or '').strip()}", "", f"  {schedule.formula}", ""):
@@ -89,14 +89,14 @@ def show(name: Annotated[str, typer.Argument(help="The name of a schedule.")]) -
         table.add_row(field.name, _shown(field.default), field.metadata.get("about", ""))
     console.print(table)
     if schedule.source:
-        console.print(f"From: {schedule.source}", markup=False, highlight=False)
+        console.print(f"\nFrom: {schedule.source}", markup=False, highlight=False)
 
 
 @app.command()
 def plot(
     specs: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[SPEC]...", help='A recipe, or a schedule: cosine, "wsd cooldown=30% shape=linear".'),
+        typer.Argument(metavar="SPEC", help='A recipe, or a schedule: cosine, "wsd cooldown=30% shape=linear".'),
     ] = None,
     every: Annotated[bool, typer.Option("--all", help="Draw the whole catalogue, a panel each.")] = False,
     updates: Annotated[int, typer.Option(help="The length of the run in updates.")] = 1000,
@@ -111,20 +111,20 @@ def plot(
     from rich.console import Console
 
     from finetune.figures import check_suffix, draw, draw_panels, print_curves, save
-    from finetune.recipe import read_schedule
     from finetune.schedules import SCHEDULES, Run, make_schedule
 
     if every == bool(specs):
         raise SettingError("SPEC", "give one or more schedules, or --all for every one of them")
     if updates < 1 or epochs < 1:
-        raise SettingError("updates" if updates < 1 else "epochs", "must be 1 or more")
+        raise SettingError("--updates" if updates < 1 else "--epochs", "must be 1 or more")
     if output is not None:
-        check_suffix(output)
+        with naming_options("output"):
+            check_suffix(output)
     run = Run(total_steps=updates, updates_per_epoch=-(-updates // epochs))
     if every:
         chosen = {name: make_schedule(name, **_example(name)) for name in SCHEDULES}
     else:
-        chosen = {spec: read_schedule(spec, allow_plugins=allow_plugins) for spec in specs or []}
+        chosen = {spec: _read(spec, allow_plugins=allow_plugins) for spec in specs or []}
     curves = [_curve(label, schedule, run, peak) for label, schedule in chosen.items()]
     if output is None:
         print_curves(curves, Console(), x_title="update", y_title="factor of the peak rate")
@@ -133,6 +133,16 @@ def plot(
     title = f"Learning-rate schedules over {updates:,} updates"
     save(drawing(curves, title=title, x_title="update", y_title="factor of the peak rate"), output)
     typer.echo(f"written to {output}")
+
+
+def _read(spec: str, *, allow_plugins: bool) -> Schedule:
+    from finetune.recipe import read_schedule
+
+    try:
+        return read_schedule(spec, allow_plugins=allow_plugins)
+    except SettingError as error:
+        problems = (str(each).removeprefix(f"{spec}.").removeprefix(f"{spec}: ") for each in error.all)
+        raise SettingError(spec, "; ".join(problems)) from error
 
 
 def _example(name: str) -> dict[str, Any]:
@@ -156,18 +166,18 @@ def _curve(label: str, schedule: Schedule, run: Run, peak: float) -> Curve:
             return Curve(label, steps.tolist(), schedule.after(falls, run, peak=peak)(steps).tolist())
         return Curve(label, steps.tolist(), schedule.over(run, peak=peak)(steps).tolist())
     except SettingError as error:
-        raise error.within(label) from error
+        raise SettingError(label, str(error)) from error
 
 
 @app.command()
 def refine(
-    run: Annotated[Path, typer.Argument(help="The directory of a finished run.")],
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="The directory of a finished run.")],
     smoothing: Annotated[str, typer.Option(help="The length of the median filter over the gradient norms.")] = "10%",
     exponent: Annotated[float | None, typer.Option(help="2 for sgd and 1 for all others, unless given.")] = None,
     tolerance: Annotated[float, typer.Option(help="How far the lines may be from the fitted factors.")] = 0.01,
     output: Annotated[Path | None, typer.Option(help="A .yaml file; without it, the fragment is printed.")] = None,
 ) -> None:
-    """Fit a schedule to the gradient norms that a run recorded, as a fragment of a recipe (arXiv 2310.07831)."""
+    """Fit a schedule to the gradient norms of a run (arXiv 2310.07831). It's written as a fragment of a recipe."""
     import yaml
 
     from finetune.evaluation.record import MOST, read_history, write_atomically

@@ -159,11 +159,13 @@ def _row(value: float, up: Span, rows: int) -> int:
 def _x_numbers(look: _Look, columns: int) -> str:
     low, high = look.across
     middle = math.sqrt(low * high) if look.log_x else (low + high) / 2
+    if not look.log_x and low.is_integer() and high.is_integer():
+        middle = math.floor(middle)  # there is no update 24.5
     left, centre, right = number(low), number(middle), number(high)
-    if len(left) + len(centre) + len(right) + 4 > columns:
+    if centre in (left, right) or len(left) + len(centre) + len(right) + 4 > columns:
         centre = ""
     line = f"{left}{right:>{max(0, columns - len(left))}}"
-    start = (columns - len(centre)) // 2
+    start = round(scaled(middle, look.across, log_x=look.log_x) * (columns - 1)) - len(centre) // 2
     return (line[:start] + centre + line[start + len(centre) :])[:columns].ljust(columns)
 
 

@@ -66,6 +66,16 @@ def test_the_figures_of_the_report_are_written_into_a_folder(recorded, tmp_path,
     assert f"{tmp_path / 'figures'}: written" in capsys.readouterr().out
 
 
+def test_one_schedule_alone_is_said_to_have_nothing_to_be_compared_with(tmp_path, make_record, capsys):
+    for seed in (0, 1):
+        run = tmp_path / f"cosine-{seed}"
+        run.mkdir()
+        write_record(run, make_record("cosine", 0.85, seed=seed))
+    compare(tmp_path)
+    out = " ".join(capsys.readouterr().out.split())
+    assert out.endswith("has nothing to be compared with: finetune run RECIPE schedule=NAME makes a run of another.")
+
+
 def test_what_is_asked_can_be_given(recorded, capsys):
     compare(recorded, "--reference", "cosine", "--equivalence", "0.03", "--target", "0.8")
     out = " ".join(capsys.readouterr().out.split())
@@ -75,12 +85,12 @@ def test_what_is_asked_can_be_given(recorded, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--html", "report.pdf"), "html: report.pdf doesn't end in .html or .htm"),
-        (("--csv", "."), "csv: . doesn't end in .csv"),
+        (("--html", "report.pdf"), "--html: report.pdf doesn't end in .html or .htm"),
+        (("--csv", "."), "--csv: . doesn't end in .csv"),
         (("--figures", __file__), "is a file; give a folder"),
         (("--equivalence", "0"), "equivalence: 0 must be above 0"),
         (("--target", "nan"), "target: nan must be above 0"),
-        (("--reference", "cosin"), "reference: cosin is none of the schedules, cosine, step (did you mean cosine?)"),
+        (("--reference", "cosin"), "--reference: cosin is none of the schedules, cosine, step (did you mean cosine?)"),
     ],
 )
 def test_what_can_not_be_done_is_refused(recorded, refused, arguments, message):

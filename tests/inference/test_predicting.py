@@ -263,7 +263,7 @@ def refused(finetune, finished_run, tmp_path, monkeypatch):
 
 
 def test_a_run_that_is_none(refused, tmp_path):
-    assert "record.json: no such file; a run writes it when it ends" in refused(run=tmp_path / "absent")
+    assert "absent: no such directory" in refused(run=tmp_path / "absent")
 
 
 def test_a_folder_of_runs(refused, finished_run):
