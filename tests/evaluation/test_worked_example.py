@@ -19,9 +19,7 @@ def table(heading):
 SCORES = {
     name: [float(row[column]) for row in table("seed")] for column, name in enumerate(("cosine", "linear", "step"), 1)
 }
-DIFFERENCES = {
-    name: [float(row[column]) for row in table("seed")] for column, name in enumerate(("linear", "step"), 4)
-}
+DIFFERENCES = {name: [float(row[column]) for row in table("seed")] for column, name in enumerate(("linear", "step"), 4)}
 
 
 def test_the_differences_are_those_of_the_scores():
