@@ -7,16 +7,15 @@ With --check it writes nothing, and fails where one of them isn't as it would be
 
 from __future__ import annotations
 
-import argparse
 import json
-import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from written_files import ROOT, main
+
 from finetune.recipe.json_schema import recipe_schema
 
-ROOT = Path(__file__).resolve().parents[1]
 DURATION, UPDATES = "a duration", "a whole number from 0"
 LONGEST_CHOICE = 12
 FEWEST_IN_COMMON = 4
@@ -35,19 +34,6 @@ Editors complete and check recipes by `recipes/recipe.schema.json`, where a reci
 """
 
 Schema = Mapping[str, Any]
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--check", action="store_true")
-    check = parser.parse_args().check
-    for path, text in written().items():
-        if path.is_file() and path.read_text(encoding="utf-8") == text:
-            continue
-        if check:
-            sys.exit(f"{path.relative_to(ROOT)} isn't as scripts/write_reference.py writes it: run it")
-        path.write_text(text, encoding="utf-8")
-        print(f"{path.relative_to(ROOT)} written")
 
 
 def written() -> dict[Path, str]:
@@ -181,4 +167,4 @@ def _default(setting: Schema) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    main("scripts/write_reference.py", str(__doc__), written)
