@@ -285,7 +285,7 @@ def _store(rank: int, seconds: float) -> Store:
             "they meet; use accelerate launch or torchrun, or unset WORLD_SIZE for one process"
         )
     try:
-        return torch.distributed.TCPStore(  # type: ignore[attr-defined,no-any-return]
+        return torch.distributed.TCPStore(  # type: ignore[attr-defined]
             address,
             int(port or 0),
             is_master=rank == 0 and not _is_held_by_launcher(),
