@@ -1,5 +1,7 @@
 """A recipe's own Python files: run only when allowed, once, and named when they fail."""
 
+import pickle
+
 import pytest
 
 from finetune.errors import RecipeError
@@ -33,6 +35,8 @@ def test_a_plugins_schedule_can_be_used_by_name(plugged):
     recipe = load_recipe(path, ["schedule.floor=0.5"], allow_plugins=True)
     assert recipe.schedule.resolve(total_steps=10)(10) == 0.5
     assert recipe.plugins == (path.parent / "mine.py",)
+    # As it goes to other processes, where the function stays a function.
+    assert pickle.loads(pickle.dumps(recipe)) == recipe
 
 
 def test_a_plugin_that_is_not_allowed_is_not_run(plugged, tmp_path):

@@ -18,6 +18,7 @@ from finetune.evaluation.record import (
     read_record,
 )
 from finetune.recipe import load_study
+from finetune.schedules import SCHEDULES
 from finetune.study import run_study
 from finetune.study.engines.local import LocalEngine
 from finetune.study.jobs import Done, final_jobs, outcome_of, tuning_jobs
@@ -36,6 +37,15 @@ study:
 """
 
 
+PLUGIN = """
+from finetune import register_schedule
+
+@register_schedule("plugged_hold")
+def hold(progress, *, level=0.5):
+    return max(1 - progress, level)
+"""
+
+
 @pytest.fixture
 def study_file(write_study):
     return write_study("a_study", STUDY)
@@ -45,7 +55,7 @@ def study_file(write_study):
 def perform(study_file):
     def run(*overrides, workers=1):
         out = io.StringIO()
-        study = load_study(study_file, overrides)
+        study = load_study(study_file, overrides, allow_plugins=True)
         engine = LocalEngine(workers)
         outcome = run_study(study, source=study_file, console=Console(file=out, width=200), engine=engine)
         return outcome, out.getvalue()
@@ -96,10 +106,14 @@ def test_a_study_makes_every_run_once_and_goes_on_where_it_was_left(perform):
 def test_a_run_is_the_same_in_a_study_alone_and_in_workers(perform, study_file, train):
     alone, _ = train("schedule=cosine", "training.seed=1", "name=alone")
     overrides = ("study.tuning=null", "study.grid.schedule=[cosine, linear]", "study.grid.training.seed=[1]")
+    # A worker runs what a user's own schedule is of before it is given one.
+    (study_file.parent / "own.py").write_text(PLUGIN, encoding="utf-8")
+    own = (f"plugins=[{study_file.parent / 'own.py'}]", "study.grid.schedule=[cosine, plugged_hold]", "name=beside")
     in_study, in_worker = (
         next(read_record(run) for run in find_runs([outcome.directory]) if "cosine" in run.name)
-        for outcome, _ in (perform(*overrides), perform(*overrides, "name=beside", workers=2))
+        for outcome, _ in (perform(*overrides), perform(overrides[0], overrides[2], *own, workers=2))
     )
+    del SCHEDULES["plugged_hold"]
     assert in_study.results == alone.results
     assert in_study.identity == alone.identity == in_worker.identity
     # With fewer threads sums are taken in another order.

@@ -9,8 +9,8 @@ from importlib import import_module
 from typing import Any
 
 from finetune.errors import DeviceError
+from finetune.study.engines.portions import Portion, resources_in_words
 from finetune.study.engines.sameness import MOST_TOLD, refusal
-from finetune.study.engines.shares import Share, resources_in_words
 
 INSPECTED_WITHIN = 120.0
 """Seconds until every machine must have said what it has; it starts a process for it."""
@@ -44,15 +44,15 @@ def machines_of(ray: Any) -> list[Machine]:
 
 
 class Cluster:
-    """Tasks on a cluster that this process is connected to, each of which takes a `share` of a machine."""
+    """Tasks on a cluster that this process is connected to, each of which takes a `portion` of a machine."""
 
-    def __init__(self, ray: Any, *, share: Share) -> None:
+    def __init__(self, ray: Any, *, portion: Portion) -> None:
         self._ray = ray
-        self.share = share
-        environment = {"env_vars": {ALL_GPUS_SEEN: "1"}} if share.gpus else None
+        self.portion = portion
+        environment = {"env_vars": {ALL_GPUS_SEEN: "1"}} if portion.gpus else None
         self._answer = ray.remote(
-            num_cpus=share.cpus,
-            num_gpus=share.gpus,
+            num_cpus=portion.cpus,
+            num_gpus=portion.gpus,
             max_retries=0,  # which are ours to count, and to tell of
             max_calls=0,  # else a process with a GPU would make one step, and read libraries and data anew for the next
             runtime_env=environment,
@@ -95,13 +95,13 @@ class Cluster:
     def places(self) -> int:
         """Returns how many runs all machines together have room for now."""
         if time.monotonic() > self._known_until:
-            self._places = sum(self.share.fits_in(machine.resources) for machine in self.machines())
+            self._places = sum(self.portion.fits_in(machine.resources) for machine in self.machines())
             self._known_until = time.monotonic() + PLACES_KNOWN_SECONDS
         return self._places
 
     def machines(self) -> list[Machine]:
         """Returns those that are there and have room for a run."""
-        return [machine for machine in machines_of(self._ray) if self.share.fits_in(machine.resources)]
+        return [machine for machine in machines_of(self._ray) if self.portion.fits_in(machine.resources)]
 
     def described(self) -> str:
         """Returns what the machines have that are there, for people."""
@@ -169,8 +169,8 @@ def check_machines(cluster: Cluster, charter: bytes) -> None:
     """Raises DeviceError where no machine has room for a run, or one that has can't make it as this one would."""
     if not cluster.machines():
         raise DeviceError(
-            f"engine: no machine of the Ray cluster has {cluster.share} for a run: {cluster.described()}; ask for less "
-            "with --cpus and --gpus, or add a machine"
+            f"engine: no machine of the Ray cluster has {cluster.portion} for a run: {cluster.described()}; ask for "
+            "less with --cpus and --gpus, or add a machine"
         )
     lacking = cluster.inspect(charter)
     if lacking:

@@ -52,7 +52,7 @@ class RayCrew:
         elif time.monotonic() - self._had_room_at > NO_ROOM_SECONDS:
             raise DeviceError(
                 f"engine: for {NO_ROOM_SECONDS:.0f} seconds no machine of the Ray cluster has had "
-                f"{self._cluster.share} for a run; mend the cluster, and the same command goes on"
+                f"{self._cluster.portion} for a run; mend the cluster, and the same command goes on"
             )
         return 2 * places if self._most is None else min(self._most, places)
 

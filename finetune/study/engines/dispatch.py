@@ -14,6 +14,7 @@ from typing import Protocol, TypeVar
 from finetune.errors import RunStopped
 from finetune.study.groves import Grove, Step
 from finetune.study.jobs import Done
+from finetune.untrusted import presentable
 
 HEARD_WITHIN = 0.5
 """Seconds until a request to stop is heard."""
@@ -133,7 +134,7 @@ def _made(task: Task, result: Made | Lost) -> Made:
     if isinstance(result, Made):
         return result
     problem = f"{result.why}, {task.attempt} times" if task.attempt > 1 else result.why
-    return Made(tuple(Done(job, "failed", problem=problem) for job in task.step.ending), task.start)
+    return Made(tuple(Done(job, "failed", problem=presentable(problem)) for job in task.step.ending), task.start)
 
 
 def _settled(queue: _Queue, crew: Crew[Ticket], task: Task, made: Made) -> Iterator[Done]:

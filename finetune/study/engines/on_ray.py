@@ -19,8 +19,8 @@ from finetune.study.engines.cluster import Cluster, check_machines, machines_of
 from finetune.study.engines.connecting import check_reachable, connected, import_ray
 from finetune.study.engines.crew import RayCrew
 from finetune.study.engines.dispatch import dispatch
+from finetune.study.engines.portions import Portion, gpus_of_each
 from finetune.study.engines.sameness import findings, inputs_of
-from finetune.study.engines.shares import Share, gpus_of_each
 from finetune.study.engines.worker import PASSED_ON, Charter
 from finetune.study.groves import Grove, Step, perform_step
 from finetune.study.jobs import Done
@@ -60,10 +60,10 @@ class RayEngine:
         with connected(self.address) as ray, _marked(work, fetch=self.fetch) as mark:
             work.stop.listen()  # as Ray has its own ends on a signal
             gpus = gpus_of_each(self.gpus, [machine.resources for machine in machines_of(ray)])
-            cluster = Cluster(ray, share=Share(self.cpus, gpus))
-            charter = pickle.dumps(_charter(work, mark, cluster.share))
+            cluster = Cluster(ray, portion=Portion(self.cpus, gpus))
+            charter = pickle.dumps(_charter(work, mark, cluster.portion))
             check_machines(cluster, charter)
-            say(work.console, f"Ray: room for {cluster.places():,} runs at once, each with {cluster.share}")
+            say(work.console, f"Ray: room for {cluster.places():,} runs at once, each with {cluster.portion}")
             most = None if self.workers == "auto" else self.workers
             crew = RayCrew(cluster, charter, source=work.source, most=most, fetch=self.fetch)
             yield Hands(partial(_perform, crew, work))
@@ -112,11 +112,11 @@ def _marked(work: Work, *, fetch: bool) -> Iterator[tuple[Path, str] | None]:
         mark.unlink(missing_ok=True)
 
 
-def _charter(work: Work, mark: tuple[Path, str] | None, share: Share) -> Charter:
+def _charter(work: Work, mark: tuple[Path, str] | None, portion: Portion) -> Charter:
     recipes = [setting.recipe for setting in work.study.settings]
     passed_on = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
     # A task that takes no GPU still sees those of its machine.
-    kept_off = {} if share.gpus else {"ACCELERATE_USE_CPU": "true"}
+    kept_off = {} if portion.gpus else {"ACCELERATE_USE_CPU": "true"}
     return Charter(
         key=uuid.uuid4().hex,
         source=work.source.resolve(),
@@ -125,7 +125,7 @@ def _charter(work: Work, mark: tuple[Path, str] | None, share: Share) -> Charter
         mark=mark,
         plugins=tuple((plugin, plugin.read_bytes()) for plugin in work.plugins),
         environment=passed_on | kept_off,
-        cpus=share.cpus,
+        cpus=portion.cpus,
         keep_model=work.study.block.keep_models,
         trust_remote_code=work.library.trust_remote_code,
     )

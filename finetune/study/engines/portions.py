@@ -11,7 +11,7 @@ Resources = Mapping[str, float]
 
 
 @dataclass(frozen=True)
-class Share:
+class Portion:
     """`cpus` CPUs, and as much of a GPU as `gpus` says, from 0 to 1."""
 
     cpus: int
