@@ -11,7 +11,7 @@ import pytest
 from tests.docs.pages import ROOT, code_in, page
 
 PLACE = re.compile(r"# (?P<path>[\w/]+\.py)(?:, (?P<where>before|in|among) (?P<what>[\w ]+))?\n+")
-SHARED = ["pyproject.toml", "tests/conftest.py", "tests/tiny.py"]
+SHARED = ["pyproject.toml", "tests/conftest.py", "tests/study/conftest.py", "tests/tiny.py"]
 
 
 def put(folder, block):
@@ -27,7 +27,7 @@ def put(folder, block):
         case "before", name:
             text = re.sub(rf"^{name}\b", f"{code}\n\n{name}", text, count=1, flags=re.MULTILINE)
         case "in", name:
-            text, count = re.subn(rf"^({name}\b.*{{)$", rf"\1\n{code.rstrip()}", text, count=1, flags=re.MULTILINE)
+            text, count = re.subn(rf"^({name}\b.*{{)", rf"\1\n{code}", text, count=1, flags=re.MULTILINE)
             assert count == 1, block
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf-8")
@@ -40,7 +40,7 @@ def changed(tmp_path_factory):
     folder = tmp_path_factory.mktemp("repository")
     shutil.copytree(ROOT / "finetune", folder / "finetune", ignore=shutil.ignore_patterns("__pycache__"))
     for name in SHARED:
-        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, folder / name)
     return folder, {put(folder, block) for block in code_in(page("CONTRIBUTING.md"), "python")}
 
@@ -60,7 +60,7 @@ def run_in(folder, *arguments):
 def test_what_they_make_is_well_formed(changed):
     folder, files = changed
     sources = [str(path) for path in sorted(files)]
-    for check in (["check", "--fix-only", "--select", "I"], ["check"], ["format", "--check"]):
+    for check in (["check", "--fix-only", "--select", "I"], ["format"], ["check"]):
         done = run_in(folder, "ruff", *check, "--no-cache", *sources)
         assert done.returncode == 0, done.stdout + done.stderr
 
@@ -69,7 +69,7 @@ def test_what_they_make_is_well_formed(changed):
 def test_their_tests_pass(changed):
     folder, files = changed
     tests = [str(path) for path in sorted(files) if path.name.startswith("test_")]
-    assert len(tests) == 4
+    assert len(tests) == 5
     done = run_in(folder, "pytest", "-q", "-p", "no:cacheprovider", *tests)
     assert done.returncode == 0, done.stdout + done.stderr
     assert re.search(r"^\d+ passed", done.stdout, re.MULTILINE), done.stdout

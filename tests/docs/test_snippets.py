@@ -15,6 +15,7 @@ from finetune.cli import main
 from finetune.errors import ModelError
 from finetune.evaluation.record import read_record
 from finetune.recipe import load_recipe
+from finetune.schedules import SCHEDULES
 from tests import tiny
 from tests.docs.pages import ROOT, code_in, commands_in, page, section
 
@@ -95,6 +96,39 @@ def test_an_interrupted_run_goes_on_as_the_page_says(recipe, stop_in):
     interrupted(going_on)
     assert called(anew) == 0
     assert read_record(run).results == whole.results
+
+
+SCHEDULES_PAGE = page("docs/schedules.md")
+BLOCKS = [block for name in ("schedules", "layers") for block in code_in(page(f"docs/{name}.md"), "yaml")]
+
+
+@pytest.mark.parametrize("block", BLOCKS, ids=lambda block: block.splitlines()[-1].strip()[:40])
+def test_a_block_of_a_recipe_is_one_that_is_read(small_recipe, block):
+    path = small_recipe.with_name("own.yaml")
+    path.write_text(f"base: {small_recipe.name}\n{block}", encoding="utf-8")
+    assert load_recipe(path).to_dict() != load_recipe(small_recipe).to_dict()
+
+
+def test_schedules_are_drawn_as_the_page_says(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    Path("recipes").symlink_to(ROOT / "recipes")
+    in_the_terminal, into_a_file = commands_in(SCHEDULES_PAGE, "finetune schedules plot ")
+    assert called(in_the_terminal) == called(into_a_file) == 0
+    assert "wsd cooldown=30% shape=linear" in capsys.readouterr().out
+    assert "step gamma=0.5" in Path("a.svg").read_text(encoding="utf-8")
+
+
+def test_a_schedule_of_ones_own_is_registered_as_the_page_says(small_recipe):
+    (code,) = code_in(section(SCHEDULES_PAGE, "## Your own"), "python")
+    small_recipe.with_name("my_schedules.py").write_text(code, encoding="utf-8")
+    path = small_recipe.with_name("own.yaml")
+    settings = "schedule: {name: sigmoid, steepness: 5.0, floor: 0.2}\nplugins: [my_schedules.py]\n"
+    path.write_text(f"base: {small_recipe.name}\n{settings}", encoding="utf-8")
+    try:
+        factor = load_recipe(path, ["schedule.warmup=0"], allow_plugins=True).schedule.resolve(total_steps=10)
+        assert [factor(step) for step in (0, 5, 10)] == pytest.approx([1.0, 0.6, 0.2])
+    finally:
+        SCHEDULES.pop("sigmoid", None)
 
 
 OFFLINE = page("docs/offline.md")
