@@ -103,6 +103,7 @@ def test_importing_loads_none_of_the_heavy_libraries(statement):
         *("finetune.training", "finetune.training.run_directory", "finetune.training.layout"),
         *("finetune.training.material", "finetune.training.checkpoints", "finetune.training.tracking"),
         *("finetune.training.preview", "finetune.tasks.model_folder", "finetune.tasks", "finetune.data"),
+        "finetune.study.engines.worker",
     ],
 )
 def test_what_is_known_before_a_model_is_loaded_needs_neither_torch_nor_datasets(module):
