@@ -28,7 +28,7 @@ ELSEWHERE = {
     "scripts/bench/README.md": "benchmarks.md",
 }
 """Pages outside docs/, by their names on the site."""
-LINK = re.compile(r"\]\((?P<path>[^()\s#:]+)(?P<anchor>#[^()\s]*)?\)")
+LINK = re.compile(r"\[(?P<label>[^\[\]]*)\]\((?P<path>[^()\s#:]+)(?P<anchor>#[^()\s]*)?\)")
 IN_A_LIST = re.compile(r"(?<=\n\n)(?: {6}.*\n)+")
 """A block of code within an item of a list, as GitHub reads it; Python-Markdown reads it from eight spaces on."""
 
@@ -68,8 +68,11 @@ def as_on_the_site(text: str, page: str) -> str:
     here = posixpath.dirname(_on_the_site(page))
 
     def rewritten(link: re.Match[str]) -> str:
-        place = _on_the_site(_target(page, link["path"]))
-        return f"]({posixpath.relpath(place, here or '.')}{link['anchor'] or ''})"
+        target = _target(page, link["path"])
+        if (ROOT / target).is_dir():  # GitHub lists it; the site has nothing to show
+            return link["label"]
+        place = _on_the_site(target)
+        return f"[{link['label']}]({posixpath.relpath(place, here or '.')}{link['anchor'] or ''})"
 
     return LINK.sub(rewritten, text)
 

@@ -14,7 +14,7 @@ import re
 import shlex
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
@@ -60,17 +60,22 @@ picture is drawn by the command above it; `plateau` as if evaluations had stoppe
 """
 
 
-def written() -> dict[Path, str]:
-    """Returns each file of the gallery, and its text."""
+def written(names: Iterable[str] = SCHEDULES) -> dict[Path, str]:
+    """Returns each file of the gallery, of the pictures those of `names`, and its text."""
     docs = ROOT / "docs"
-    files = {docs / "gallery.md": "\n".join([INTRODUCTION, *_lines()])}
+    files = {docs / "gallery.md": page()}
     with tempfile.TemporaryDirectory() as folder:
-        for name in SCHEDULES:
+        for name in names:
             picture = Path(folder) / f"{name}.svg"
             with redirect_stdout(io.StringIO()):
                 plot(specs_of(name), updates=UPDATES, output=picture)
             files[docs / "gallery" / picture.name] = picture.read_text(encoding="utf-8")
     return files
+
+
+def page() -> str:
+    """Returns the text of docs/gallery.md."""
+    return "\n".join([INTRODUCTION, *_lines()])
 
 
 def specs_of(name: str) -> list[str]:
@@ -107,15 +112,16 @@ def same(old: str, new: str) -> bool:
     """Whether two texts are equal, or two pictures have the same names and lines."""
     if not new.startswith("<svg"):
         return old == new
-    return _names(old) == _names(new) and _close(_shapes(old), _shapes(new))
+    return names_in(old) == names_in(new) and _close(lines_in(old), lines_in(new))
 
 
-def _names(picture: str) -> set[str]:
+def names_in(picture: str) -> set[str]:
+    """Returns all words of a picture."""
     return {name.strip() for name in re.findall(r">([^<>]+)</text>", picture)}
 
 
-def _shapes(picture: str) -> list[list[tuple[float, float]]]:
-    """Returns the points of every line that stands for a curve, as shares of the span of all of them."""
+def lines_in(picture: str) -> list[list[tuple[float, float]]]:
+    """Returns the points of each line that is a curve, as shares of the span of all, from the left and from the top."""
     marks = re.findall(r'aria-roledescription="line mark"[^>]*? d="([^"]*)"', picture)
     marks += re.findall(r' d="([^"]*)"[^>]*aria-roledescription="line mark"', picture)
     lines = [[(float(x), float(y)) for x, y in re.findall(r"(-?[\d.]+),(-?[\d.]+)", mark)] for mark in marks]

@@ -64,6 +64,8 @@ def test_every_page_is_in_the_navigation_of_the_site(site_pages):
     [
         ("README.md", "[a](docs/comparing.md#b)", "[a](comparing.md#b)"),
         ("README.md", "[a](docs/studies)", "[a](studies/README.md)"),
+        ("README.md", "![a](docs/schedules.svg)", "![a](schedules.svg)"),
+        ("README.md", "[`a`](scripts/examples) b", "`a` b"),
         ("docs/comparing.md", "[a](../scripts/bench/README.md)", "[a](benchmarks.md)"),
         ("docs/studies/README.md", "[a](../../README.md#b)", "[a](../readme.md#b)"),
         ("docs/studies/README.md", "[a](../../recipes/bert_sst2.yaml)", "[a](../recipes/bert_sst2.yaml)"),

@@ -24,6 +24,11 @@ def test_ci_calls_the_readmes_own_command():
     assert "    scripts/test " in readme
 
 
+def test_the_site_is_built_with_warnings_as_errors():
+    (build,) = [line for line in (ROOT / "scripts" / "docs").read_text().splitlines() if " mkdocs build" in line]
+    assert build.endswith("mkdocs build --strict"), "under --quiet mkdocs counts no warnings"
+
+
 @pytest.fixture
 def repository(tmp_path):
     """A copy of scripts/venv with a python3 that writes down how it is called instead of installing."""
