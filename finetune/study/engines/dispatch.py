@@ -20,6 +20,10 @@ HEARD_WITHIN = 0.5
 """Seconds until a request to stop is heard."""
 
 
+NEAR_THE_END = 2
+"""How often the longest run may still fit into what is left for each who makes steps, for that to be near the end."""
+
+
 @dataclass(frozen=True)
 class Trunk:
     """Where runs go on from: the checkpoint after update `until` in `folder`."""
@@ -98,7 +102,8 @@ def dispatch(
     """Has `crew` make the runs of `groves`, and yields each as it ends.
 
     Steps are begun when what they go on from is made; of those that can be, those of the grove that is first are, so
-    that few trunks are there at once, and groves with the longest runs come first. One that is lost is made again.
+    that few trunks are there at once, and groves with the longest runs come first. Near the end it is those with the
+    longest way to go after them, so that none is left over to be waited for. One that is lost is made again.
     `find`: returns the runs of a step that is recorded, None for one that isn't; `wants_to_stop`: returns the reason;
     `tell` is told of what is lost. Raises RunStopped, once all that was under way is called off.
     """
@@ -110,7 +115,7 @@ def dispatch(
             if reason is not None:
                 raise RunStopped(reason)
             while queue.tasks and len(under_way) < crew.room():
-                task = queue.pop()
+                task = queue.pop(crew.room())
                 found = find(task.step)
                 if found is None:
                     under_way[crew.begin(task)] = task
@@ -151,15 +156,30 @@ class _Queue:
         self._groves = sorted(groves, key=_longest, reverse=True)
         self._after = [_by_parent(grove) for grove in self._groves]
         self._left = [len(grove.steps) for grove in self._groves]
-        self.tasks: list[tuple[int, int, Task]] = []
+        self._ways = [_ways_to_go(grove) for grove in self._groves]
+        self._updates_left = sum(segment.updates for grove in groves for segment in grove.segments)
+        self._is_near_the_end = False
+        self.tasks: list[tuple[tuple[int, ...], Task]] = []
         for place in range(len(self._groves)):
             self._push_those_after(place, None, None)
 
     def push(self, task: Task) -> None:
-        heapq.heappush(self.tasks, (task.place, task.number, task))
+        heapq.heappush(self.tasks, (self._rank(task), task))
 
-    def pop(self) -> Task:
-        return heapq.heappop(self.tasks)[2]
+    def pop(self, makers: int) -> Task:
+        """Returns the task to be begun next, of several `makers`."""
+        longest = _longest(self._groves[0])
+        if not self._is_near_the_end and self._updates_left <= NEAR_THE_END * longest * (makers - 1):
+            self._is_near_the_end = True
+            self.tasks = sorted((self._rank(task), task) for _, task in self.tasks)
+        task = heapq.heappop(self.tasks)[1]
+        grove = self._groves[task.place]
+        self._updates_left -= grove.segments[task.number].updates if grove.segments else 0
+        return task
+
+    def _rank(self, task: Task) -> tuple[int, ...]:
+        longest, together = self._ways[task.place][task.number] if self._is_near_the_end else (0, 0)
+        return -longest, -together, task.place, task.number
 
     def settle(self, task: Task, end: Trunk | None) -> Grove | None:
         """Takes notice that a task is over, its end being `end`; returns its grove if that is over too."""
@@ -178,6 +198,18 @@ def _by_parent(grove: Grove) -> dict[int | None, list[int]]:
     for number, step in enumerate(grove.steps):
         after.setdefault(step.parent, []).append(number)
     return after
+
+
+def _ways_to_go(grove: Grove) -> list[tuple[int, int]]:
+    """Returns of each step the updates from its start to the end of the longest run, and of all runs, on from it."""
+    ways = [(0, 0)] * len(grove.steps)
+    for number, segment in reversed(list(enumerate(grove.segments))):
+        longest, together = (own + segment.updates for own in ways[number])
+        ways[number] = (longest, together)
+        if segment.parent is not None:
+            before = ways[segment.parent]
+            ways[segment.parent] = (max(before[0], longest), before[1] + together)
+    return ways
 
 
 def _longest(grove: Grove) -> int:

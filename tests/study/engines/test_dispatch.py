@@ -108,9 +108,19 @@ def test_a_trunk_comes_before_its_branches_and_these_before_the_next_grove(grove
 def test_branches_are_made_side_by_side(groves):
     crew = Hands(8)
     made_by(crew, groves[:1])
-    assert [task.number for task in crew.begun] == [0, 1, 2, 3, 4]
+    assert sorted(task.number for task in crew.begun) == [0, 1, 2, 3, 4]
     # One wait for the trunk, and one for each of the four that were under way together.
     assert crew.waits == 5
+
+
+def test_near_the_end_what_has_the_longest_way_to_go_comes_first(groves):
+    # There are 360 updates, 40 at a stretch: for two it is near the end at 2 · 40, for five at 2 · 40 · 4. Of the first
+    # grove's branches the second has as far to go as the first, and more after it.
+    for count, first in ((2, 1), (5, 2)):
+        crew = Hands(count)
+        made_by(crew, groves)
+        branches = [task.number for task in crew.begun if task.place == 0 and task.number in (1, 2)]
+        assert branches[0] == first
 
 
 def test_groves_with_longer_runs_come_first(jobs):
