@@ -2,6 +2,9 @@
 
 import io
 import json
+import os
+import subprocess
+import sys
 
 import pytest
 import typer
@@ -43,7 +46,11 @@ def reviews(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("asked", "commands"),
     [
-        (["--help"], ["new", "predict", "evaluate", "push", "export", "schedules"]),
+        (
+            ["--help"],
+            ["new", "check", "run", "study", "compare", "lr-find", "cooldown", "schema", "predict", "evaluate"],
+        ),
+        (["--help"], ["launch", "push", "export", "schedules"]),
         (["schedules", "--help"], ["list", "show", "plot", "refine"]),
     ],
 )
@@ -210,3 +217,16 @@ def test_a_run_in_a_log_file_has_lines_and_no_bar(call, small_recipe, monkeypatc
     assert (code, err) == (0, "")
     assert not {ESCAPE, "\r", "━"} & set(out)
     assert "3/3  epoch 0.23  rate " in out
+
+
+def test_an_encoding_that_lacks_a_sign_gets_another(tmp_path):
+    script = "from finetune.cli import main; main(['schedules', 'list'])"
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        env=os.environ | {"PYTHONIOENCODING": "ascii"},
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert b"cosine" in done.stdout

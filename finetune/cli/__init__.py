@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
+from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, cast
 
@@ -13,6 +14,7 @@ import typer
 
 from finetune.cli.after_training import add_commands
 from finetune.cli.launching import launch
+from finetune.cli.naming import naming_options
 from finetune.cli.new import new
 from finetune.cli.options import AllowPlugins, OnChange, Overrides, RecipeFile, Repeat, Resume, TrustRemoteCode
 from finetune.cli.schedules import app as schedules_app
@@ -48,7 +50,6 @@ def _options(
     pass
 
 
-@app.command()
 def run(
     recipe: RecipeFile,
     overrides: Overrides = None,
@@ -87,7 +88,6 @@ def run(
         raise typer.Exit(1)
 
 
-@app.command()
 def study(
     recipe: RecipeFile,
     overrides: Overrides = None,
@@ -130,7 +130,7 @@ def study(
     allow_plugins: AllowPlugins = False,
     trust_remote_code: TrustRemoteCode = False,
 ) -> None:
-    """Train a recipe under every combination of its study, go on where it was left, and compare the runs."""
+    """Train every combination of a study, and compare the runs. It goes on where it was left."""
     from finetune.recipe import load_study
 
     loaded = load_study(recipe, overrides or [], allow_plugins=allow_plugins)
@@ -174,7 +174,6 @@ def study(
         raise typer.Exit(1)
 
 
-@app.command()
 def compare(
     runs: Annotated[list[Path], typer.Argument(help="Directories of runs, or directories that hold them.")],
     reference: Annotated[str | None, typer.Option(help="The schedule that the others are set against.")] = None,
@@ -186,15 +185,16 @@ def compare(
     markdown: Annotated[Path | None, typer.Option(help="Write what the terminal shows.")] = None,
     figures: Annotated[Path | None, typer.Option(help="Write the report's figures as SVG into this folder.")] = None,
 ) -> None:
-    """Say what recorded runs show, and its limits; what is asked of them is what their study declared, unless given."""
+    """Say what recorded runs show, and what they can't. What is asked is what their study declared, unless given."""
     from finetune.cli.comparison import Outputs, show_comparison
     from finetune.evaluation.analysis import Question
 
     outputs = Outputs(html=html, csv=csv, parquet=parquet, markdown=markdown, figures=figures)
-    show_comparison(runs, Question(reference, equivalence, target), outputs)
+    with naming_options("equivalence", "target"):
+        question = Question(reference, equivalence, target)
+    show_comparison(runs, question, outputs)
 
 
-@app.command()
 def check(
     recipe: RecipeFile,
     overrides: Overrides = None,
@@ -210,7 +210,7 @@ def check(
     ] = None,
     allow_plugins: AllowPlugins = False,
 ) -> None:
-    """Say what a recipe will do: its data, updates, rates and directory, and what to know before it runs."""
+    """Say what a recipe will do, before it does it. That is, its data, updates, rates, directory, and what is doubtful."""
     from finetune.cli.loading import loading
 
     with loading():
@@ -221,21 +221,19 @@ def check(
     check_recipe(recipe, overrides or [], allow_plugins=allow_plugins, as_json=as_json, asked=asked)
 
 
-@app.command()
 def cooldown(
     run: Annotated[Path, typer.Argument(help="The directory of a run that is going on.")],
     duration: Annotated[str, typer.Option(help="How long: updates, a share of the run, or epochs.")] = "10%",
     shape: Annotated[str, typer.Option(help="linear, cosine, sqrt, square or mirror_cosine.")] = "sqrt",
     floor: Annotated[float, typer.Option(help="The fraction of the peak to end at.")] = 0.0,
 ) -> None:
-    """Ask a run that is going on to cool its rate down now, and to end with it."""
+    """Ask a run to cool its rate down now, and to end with it."""
     from finetune.training.cooldown import request_cooldown
 
     request_cooldown(run, duration=duration, shape=shape, floor=floor)
     typer.echo(f"{run}: asked; it takes notice within ten updates")
 
 
-@app.command()
 def lr_find(
     recipe: RecipeFile,
     overrides: Overrides = None,
@@ -247,7 +245,7 @@ def lr_find(
     allow_plugins: AllowPlugins = False,
     trust_remote_code: TrustRemoteCode = False,
 ) -> None:
-    """Search for a peak rate: train while the rate climbs, and see where the loss falls fastest (range test)."""
+    """Search for a peak rate by a range test. The rate climbs, and the loss says where it falls fastest."""
     from finetune.cli.rate_search import check_output, show_search
     from finetune.recipe import load_recipe
 
@@ -272,9 +270,8 @@ def lr_find(
     leave_together()
 
 
-@app.command()
 def schema() -> None:
-    """Print the JSON schema of recipes, by which editors complete and check them."""
+    """Print the JSON schema of recipes, for editors."""
     import json
 
     from finetune.recipe.json_schema import recipe_schema
@@ -282,8 +279,8 @@ def schema() -> None:
     typer.echo(json.dumps(recipe_schema(), indent=1, ensure_ascii=False))
 
 
-app.command()(new)
-app.command()(launch)
+for _command in (new, check, run, launch, study, compare, lr_find, cooldown, schema):
+    app.command()(_command)
 add_commands(app)
 
 
@@ -293,6 +290,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     0 done, 1 a run that diverged, ran out of memory or lost a process, 2 input that can't be used, 75 stopped and to be
     gone on with, 130 interrupted.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):  # whose encoding may lack the lines of a plot
+            stream.reconfigure(errors="replace")
     try:
         app(args=arguments)
     except RunStopped as stopped:

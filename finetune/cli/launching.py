@@ -44,7 +44,7 @@ def launch(
     allow_plugins: AllowPlugins = False,
     trust_remote_code: TrustRemoteCode = False,
 ) -> None:
-    """Train a recipe on several processes, GPUs or machines; the accelerate command that does it is printed first."""
+    """Train a recipe on several processes, GPUs or machines. The accelerate command that does it is printed first."""
     from finetune import launching
     from finetune.recipe import is_study, load_recipe, load_study
 

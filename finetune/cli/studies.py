@@ -28,7 +28,7 @@ def number_of_workers(text: str | None) -> int | Literal["auto"] | None:
     try:
         return int(text)
     except ValueError as error:
-        raise SettingError("workers", f'"{text}" is neither a whole number nor auto') from error
+        raise SettingError("--workers", f'"{text}" is neither a whole number nor auto') from error
 
 
 def share_of(text: str) -> Share:
