@@ -27,8 +27,8 @@ def parallelism_asked_for(environment: Mapping[str, str] = os.environ) -> Parall
     """Returns what Accelerate's launcher hands on of its configuration; raises DeviceError for what can't be had."""
     if _is_on(environment, "ACCELERATE_USE_DEEPSPEED"):
         raise DeviceError(
-            "DeepSpeed keeps the state of the optimizer in files of its own, pickles for one number of processes, and "
-            "runs keep neither: launch with FSDP2, which shares out the same memory"
+            "DeepSpeed keeps the state of the optimizer in files of its own, which are pickles, and a run reads and "
+            "writes none: launch with FSDP2, which shares out the same memory"
         )
     if _is_on(environment, "ACCELERATE_USE_MEGATRON_LM"):
         raise DeviceError("Megatron-LM trains models of its own making: launch with FSDP2 instead")
@@ -80,6 +80,11 @@ def check_parallelism(recipe: Recipe, layout: Layout) -> None:
 def _in_shards(recipe: Recipe) -> list[tuple[bool, str, str]]:
     training, layers = recipe.training, recipe.layers
     return [
+        (
+            recipe.optimizer.name == "adafactor",
+            "optimizer.name: adafactor",
+            "as it keeps means of whole rows and columns",
+        ),
         (bool(training.cuda_graphs), "training.cuda_graphs", "which gathers weights on the way"),
         (
             layers is not None and layers.unfreeze is not None,
@@ -118,8 +123,15 @@ def settle_shards(accelerator: Accelerator, model: Any) -> None:
         plugin.mixed_precision_policy = MixedPrecisionPolicy(
             param_dtype=plugin.mixed_precision_policy.param_dtype,
             reduce_dtype=torch.float32,
-            output_dtype=torch.float32,
+            output_dtype=plugin.mixed_precision_policy.output_dtype,
         )
+
+
+def unfuse(optimizer: torch.optim.Optimizer) -> None:
+    """Has an update of SGD made step by step: torch 2.13 has no kernel for all of it at once for shards."""
+    if isinstance(optimizer, torch.optim.SGD):
+        for group in optimizer.param_groups:
+            group["fused"] = None
 
 
 def blocks_to_gather(model: Any) -> list[str]:

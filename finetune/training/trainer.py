@@ -23,7 +23,7 @@ from finetune.training.failures import is_out_of_memory
 from finetune.training.layer_preparation import groups_of_model
 from finetune.training.losses import ClassLoss
 from finetune.training.micro_batches import Count, MicroBatches, count_of
-from finetune.training.parallelism import let_accelerate_shard, parallelism_asked_for, settle_shards
+from finetune.training.parallelism import let_accelerate_shard, parallelism_asked_for, settle_shards, unfuse
 from finetune.training.parameter_groups import base_of, parameter_groups
 from finetune.training.prediction import in_first_order, kept_of_batch
 from finetune.training.random_state import preserved_random_state, seed_of_process, set_random_state
@@ -133,6 +133,8 @@ class ScheduledTrainer(ScheduleMixin, Trainer):
             if self.adapter is not None and self.adapter.b_rate is not None:
                 groups = with_b_rate(groups, trained, ratio=self.adapter.b_rate, peak=optimizer.learning_rate)
             self.optimizer = optimizer.build(groups)
+            if self.accelerator.is_fsdp2:
+                unfuse(self.optimizer)
             bases = {group["name"]: base_of(group["name"]) for group in groups}
             self._groups = {
                 name: self._recipe.schedule_of(base) for name, base in bases.items() if base in self._recipe.groups

@@ -121,6 +121,22 @@ def test_every_task_weighs_its_examples_as_on_one_process(run, task):
     check_same_curve(run(3, "training.duration=2ep", task=task), run(1, "training.duration=2ep", task=task))
 
 
+@pytest.mark.parametrize(
+    ("settings", "within"),
+    [
+        (["optimizer={name: sgd, learning_rate: 1e-2}"], 1e-5),
+        (["adapter={name: lora, rank: 4}", "training.fast_dropout=true"], 1e-5),
+        (["training.precision=bf16"], 2e-2),
+    ],
+)
+def test_shards_train_what_copies_do(run, settings, within):
+    settings = ("training.duration=8", "evaluation.every=4", *settings)
+    losses = [
+        [row["loss"] for row in updates(place)] for place in (run(1, *settings), run(2, *settings, environment=FSDP2))
+    ]
+    assert losses[1] == pytest.approx(losses[0], rel=within)
+
+
 INTERRUPTED = [
     ("copies", 2, "copies", 1),
     ("copies", 2, "copies", 3),
@@ -199,6 +215,11 @@ def test_processes_that_disagree_end_with_one_message(forks, recipe, tmp_path, o
         (["training.batch_size=1"], {}, "training.batch_size: 1 can't be split over 2 processes"),
         (["training.micro_batch_size=1", "training.batch_size=3"], {}, "cuts a batch of 3 on 2 processes into 4 parts"),
         (["layers={unfreeze: {every: 4}}"], FSDP2, "layers.unfreeze: can't be had with FSDP2"),
+        (
+            ["optimizer={name: adafactor, learning_rate: 1e-3}"],
+            FSDP2,
+            "optimizer.name: adafactor: can't be had with FSDP2",
+        ),
         ([], {"ACCELERATE_USE_DEEPSPEED": "true"}, "DeepSpeed keeps the state of the optimizer in files of its own"),
     ],
 )
