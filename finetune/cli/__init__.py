@@ -210,7 +210,7 @@ def check(
     ] = None,
     allow_plugins: AllowPlugins = False,
 ) -> None:
-    """Say what a recipe will do, before it does it. That is, its data, updates, rates, directory, and what is doubtful."""
+    """Say what a recipe will do, before it does it. Also what is doubtful in its data and settings."""
     from finetune.cli.loading import loading
 
     with loading():
