@@ -45,6 +45,7 @@ SETTINGS = (
 )
 LIMIT = 300.0
 TOLERANCE = 1e-2
+LEFT_OUT = "left out of this pass (`--only`), or it was ended before"
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,8 +129,6 @@ class Bench:
     def row(self, mode: Mode, alone: Mode, expected: Path | None) -> tuple[Row, Path | None]:
         """Returns the row of `mode`, and its run, to be `expected` of others."""
         command = _in_table(mode)
-        if mode.lacks is not None:
-            return Row(mode.name, command, *[f"not run: {mode.lacks}"] * 3), None
         if mode.refused:
             return Row(mode.name, command, *[f"refused: {self._refusal(mode)}"] * 3), None
         place, stopped = self._whole(mode, self._output()), self._stopped(mode)
@@ -275,22 +274,22 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=ROOT / "docs" / "launch_table.md")
     arguments = parser.parse_args()
     every = [*modes()]
-    chosen = [mode for mode in every if not arguments.only or any(part in mode.name for part in arguments.only)]
-    # On a GPU the one process that others are compared with has one too.
+    rows = {mode: Row(mode.name, _in_table(mode), *[f"not run: {mode.lacks or LEFT_OUT}"] * 3) for mode in every}
+    references: dict[bool, tuple[Mode, Path]] = {}
     with tempfile.TemporaryDirectory() as folder:
-        bench, rows = Bench(Path(folder)), []
-        references: dict[bool, tuple[Mode, Path]] = {}
+        bench = Bench(Path(folder))
         for mode in every:
-            on_gpu = "GPU" in mode.name
-            if mode not in chosen and mode.name not in ("one process", "one GPU"):
+            on_gpu = "GPU" in mode.name  # then the one process that it is compared with has one too
+            is_chosen = not arguments.only or any(part in mode.name for part in arguments.only)
+            if mode.lacks or not (is_chosen or mode.name in ("one process", "one GPU")):
                 continue
             alone, expected = references.get(on_gpu, (mode, None))
-            row, place = bench.row(mode, alone, expected)
+            rows[mode], place = bench.row(mode, alone, expected)
             if place is not None:
                 references.setdefault(on_gpu, (mode, place))
+            arguments.output.write_text(_page([*rows.values()]), encoding="utf-8")
+            row = rows[mode]
             print(f"{row.mode}: rates {row.rates}; scores {row.scores}; {row.resumed}", flush=True)
-            rows.append(row)
-    arguments.output.write_text(_page(rows), encoding="utf-8")
 
 
 if __name__ == "__main__":
