@@ -311,6 +311,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _tell(what: BaseException) -> None:
-    """Prints why the command ends, of what all processes know on one of them."""
+    """Prints why the command ends, of what all processes know on one of them, and tells the others of the rest."""
     if os.environ.get("RANK", "0") == "0" or isinstance(what, RunError):
         print(f"finetune: {what}", file=sys.stderr)
+    if isinstance(what, FinetuneError) and os.environ.get("WORLD_SIZE", "1") != "1":
+        from finetune.training.meeting import tell_others
+
+        tell_others(what)
