@@ -186,6 +186,8 @@ def test_a_narrow_window_cuts_no_line(call, monkeypatch, arguments):
 
 
 def test_no_colour_where_none_is_wanted(call, monkeypatch):
+    for name in ("COLORTERM", "NO_COLOR"):
+        monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("TERM", "xterm-256color")
     coloured = call("schedules", "plot", "cosine", "linear")[1]
