@@ -108,8 +108,7 @@ def main() -> None:
         result = measure(arguments, folder)
     arguments.write.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     print(
-        json.dumps({key: result[key] for key in ("median", "ratios", "utilisation", "seconds until warm")}),
-        f"written to {arguments.write}",
+        json.dumps({key: result[key] for key in ("median", "ratios", "utilisation")}), f"written to {arguments.write}"
     )
 
 
@@ -132,15 +131,11 @@ def measure(arguments: argparse.Namespace, folder: str) -> dict[str, Any]:
         "ours": lambda: by_us(arguments.recipe, overrides, **run),
         "everything": lambda: by_us(arguments.recipe, [*overrides, *arguments.everything], **run),
     }
-    rounds, warm = [], []
+    rounds = []
     for number in range(arguments.rounds):
         # What goes first warms the machine for what follows, so they take turns.
         order = arguments.ways if number % 2 == 0 else arguments.ways[::-1]
-        began, times = {}, {}
-        for name in order:
-            began[name] = time.perf_counter()
-            times[name] = list(loops[name]())
-        warm.append({name: round(times[name][warmup - 1] - began[name], 2) for name in arguments.ways})
+        times = {name: list(loops[name]()) for name in order}
         speeds = {
             name: round(samples_per_second(times[name], batch_size=recipe.training.batch_size, warmup=warmup), 2)
             for name in arguments.ways
@@ -166,7 +161,6 @@ def measure(arguments: argparse.Namespace, folder: str) -> dict[str, Any]:
         "updates": updates,
         "rounds": rounds,
         "median": median,
-        "seconds until warm": {name: statistics.median(each[name] for each in warm) for name in arguments.ways},
         "tokens_per_second": {name: round(speed * tokens) for name, speed in median.items()},
         "ratios": ratios(rounds),
         "targets": TARGETS,
