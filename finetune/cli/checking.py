@@ -41,11 +41,7 @@ def check(
 
     Raises FinetuneError for what would be refused.
     """
-    outlook: Outlook | StudyOutlook
-    if is_study(path, overrides):
-        outlook = preview_study(load_study(path, overrides, allow_plugins=allow_plugins), source=path)
-    else:
-        outlook = preview_run(load_recipe(path, overrides, allow_plugins=allow_plugins), source=path)
+    outlook = outlook_of(path, overrides, allow_plugins=allow_plugins)
     estimate = None if asked is None else _estimate(outlook, asked, source=path)
     if as_json:
         plain = outlook.to_dict() | ({} if estimate is None else {"estimate": estimate.to_dict()})
@@ -58,6 +54,13 @@ def check(
         _show_run(outlook, console)
     if estimate is not None:
         _show_estimate(estimate, console)
+
+
+def outlook_of(path: Path, overrides: Sequence[str] = (), *, allow_plugins: bool = False) -> Outlook | StudyOutlook:
+    """Returns what the recipe or study in the file `path` will do; raises FinetuneError for what would be refused."""
+    if is_study(path, overrides):
+        return preview_study(load_study(path, overrides, allow_plugins=allow_plugins), source=path)
+    return preview_run(load_recipe(path, overrides, allow_plugins=allow_plugins), source=path)
 
 
 def _estimate(outlook: Outlook | StudyOutlook, asked: Asked, *, source: Path) -> Estimate:

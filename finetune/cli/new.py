@@ -88,7 +88,7 @@ def new(
     typer.echo(draft.text)
     for path in draft.tables:
         typer.echo(f"{path}: written")
-    if not Path(wishes.model).expanduser().is_dir():
+    if wishes.folder is None:
         typer.echo(f"{wishes.model}: no folder of this name is here, so the model is to come from the Hub")
     typer.echo(f"{recipe}: written and checked")
 
@@ -117,16 +117,12 @@ def _asked(option: str, question: str) -> str:
 
 def _write(draft: Draft, recipe: Path) -> None:
     """Writes a draft, and takes back what it wrote where the recipe turns out not to run."""
-    from finetune.recipe import is_study, load_recipe, load_study
-    from finetune.training.preview import preview_run, preview_study
+    from finetune.cli.checking import outlook_of
 
     before = recipe.read_bytes() if recipe.exists() else None
     draft.write()
     try:
-        if is_study(recipe):
-            preview_study(load_study(recipe), source=recipe)
-        else:
-            preview_run(load_recipe(recipe), source=recipe)
+        outlook_of(recipe)
     except BaseException:
         _take_back(recipe, before, list(draft.tables))
         raise

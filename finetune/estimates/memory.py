@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -12,6 +11,7 @@ from finetune.estimates.architecture import Architecture, architecture_of
 from finetune.estimates.fitting import Fitting
 from finetune.estimates.passes import Setting, Usage, measure
 from finetune.estimates.sharding import BY_FORMULA, STRATEGIES, Share, Strategy
+from finetune.training.layout import share_out
 
 if TYPE_CHECKING:
     from finetune.estimates.kernels import Device
@@ -126,7 +126,7 @@ def split_batch(recipe: Recipe, *, devices: int) -> tuple[int, int]:
             f"--devices: {devices} can't share a batch of {batch_size} (training.batch_size), which counts the "
             f"examples of one update over all of them: give {batch_size} or fewer, or raise training.batch_size"
         )
-    remedy = _remedy(most or batch_size, batch_size=batch_size, devices=devices)
+    remedy = _remedy(most, batch_size=batch_size, devices=devices)
     if remedy.accumulation * devices > batch_size:
         raise DeviceError(
             f"training.micro_batch_size: {most} cuts a batch of {batch_size} on {devices} devices into "
@@ -135,9 +135,9 @@ def split_batch(recipe: Recipe, *, devices: int) -> tuple[int, int]:
     return remedy.examples, remedy.accumulation
 
 
-def _remedy(most: int, *, batch_size: int, devices: int) -> Remedy:
-    accumulation = math.ceil(math.ceil(batch_size / devices) / most)
-    return Remedy(-(-batch_size // (devices * accumulation)), accumulation)
+def _remedy(most: int | None, *, batch_size: int, devices: int) -> Remedy:
+    accumulation, examples = share_out(batch_size, processes=devices, largest=most)
+    return Remedy(examples, accumulation)
 
 
 def setting_of(

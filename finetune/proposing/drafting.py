@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from finetune.data import Rows, load_files
-from finetune.errors import ModelError, SettingError
+from finetune.errors import SettingError
 from finetune.proposing.splitting import SHARES, split_rows
 from finetune.proposing.tasks import LOOK, Proposal, propose_task, shares
 from finetune.recipe.nodes import read_scalar
 from finetune.schedules import make_schedule
 from finetune.tasks import TASKS, as_task
-from finetune.tasks.model_folder import CONFIG, check_location
+from finetune.tasks.model_folder import CONFIG, check_location, number_in
 from finetune.tasks.token_lengths import read_tokenizer, token_lengths
 
 COVERED = 0.99
@@ -27,7 +27,6 @@ MULTIPLE, LEAST_LENGTH = 8, 32
 BATCH, SMALL_BATCH, LONG = 32, 16, 256
 LEAST_UPDATES, EPOCHS, MOST_EPOCHS = 200, 3, 10
 LARGE_RATE, SMALL_RATE, SMALL_WIDTH = 2e-5, 1e-4, 512
-UNCUT = ("messages", "prompt")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +46,12 @@ class Wishes:
     optimizer: str = "adamw"
     learning_rate: float | None = None
     seeds: int = 5
+
+    @property
+    def folder(self) -> Path | None:
+        """The model's folder; None for a repository."""
+        folder = Path(self.model).expanduser()
+        return folder if folder.is_dir() or self.model.startswith((".", "/", "~")) else None
 
 
 @dataclass(frozen=True)
@@ -74,6 +79,7 @@ def draft_recipe(path: Path, wishes: Wishes) -> Draft:
     """
     if wishes.task is not None and wishes.task not in TASKS:
         raise SettingError("--task", f'"{wishes.task}" is not one of {", ".join(TASKS)}')
+    check_location(str(wishes.folder or wishes.model), local=wishes.folder is not None)
     splits = load_files(wishes.files)
     proposal = propose_task(splits["train"], task=wishes.task, text=wishes.text, label=wishes.label)
     folder, tables = Path(f"{path.stem}_data"), dict[Path, Rows]()
@@ -120,45 +126,29 @@ def _task_and_model(path: Path, wishes: Wishes, splits: Mapping[str, Rows], prop
     if longest is not None:
         yield from longest
     yield "model:"
-    yield (
-        f"  path: {_yaml(_seen_from(path.parent, Path(wishes.model)))}"
-        if _is_local(wishes)
-        else f"  hub: {_yaml(wishes.model)}"
-    )
-
-
-def _is_local(wishes: Wishes) -> bool:
-    is_there = Path(wishes.model).expanduser().is_dir() or wishes.model.startswith((".", "/", "~"))
-    check_location(str(Path(wishes.model).expanduser()) if is_there else wishes.model, local=is_there)
-    return is_there
+    if wishes.folder is None:
+        yield f"  hub: {_yaml(wishes.model)}"
+    else:
+        yield f"  path: {_yaml(_seen_from(path.parent, wishes.folder))}"
 
 
 def _longest(wishes: Wishes, rows: Rows, proposal: Proposal) -> list[str] | None:
     """Returns the lines of max_length, None where the default of the task is as good as any."""
     texts = [name for name in (proposal.settings.get("text"), proposal.settings.get("text_pair")) if name]
-    if not texts or proposal.settings["name"].endswith("language_modelling") or not _is_local(wishes):
+    if not texts or proposal.settings["name"].endswith("language_modelling") or wishes.folder is None:
         return None
-    folder = Path(wishes.model).expanduser()
-    tokenizer = read_tokenizer(folder)
+    tokenizer = read_tokenizer(wishes.folder)
     if tokenizer is None:
         return None
     first, *second = ([value or "" for value in rows.column(name)[:LOOK]] for name in texts)
     lengths = sorted(token_lengths(tokenizer, first, second[0] if second else None))
     covering = lengths[math.ceil(COVERED * len(lengths)) - 1]
-    positions = _config(folder).get("max_position_embeddings") or covering
+    positions = number_in(wishes.folder / CONFIG, "max_position_embeddings") or covering
     chosen = min(max(LEAST_LENGTH, MULTIPLE * math.ceil(covering / MULTIPLE)), positions)
     share = sum(length <= chosen for length in lengths) / len(lengths)
     return [
         f"  max_length: {chosen}  # tokens: {share:.1%} of the texts looked at have no more, the longest {lengths[-1]}"
     ]
-
-
-def _config(folder: Path) -> dict[str, Any]:
-    try:
-        found: dict[str, Any] = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ModelError(f"{folder / CONFIG}: can't be read ({error})") from error
-    return found
 
 
 def _data(files: Mapping[str, Sequence[str]], *, made: bool) -> Iterator[str]:
@@ -175,16 +165,18 @@ def _training(path: Path, wishes: Wishes, train: Rows, proposal: Proposal) -> It
     batch = SMALL_BATCH if length > LONG else BATCH
     updates = -(-len(train) // batch)
     epochs = min(MOST_EPOCHS, max(EPOCHS, -(-LEAST_UPDATES // updates)))
-    width = _config(Path(wishes.model).expanduser()).get("hidden_size") if _is_local(wishes) else None
-    rate = wishes.learning_rate or (SMALL_RATE if width and width <= SMALL_WIDTH else LARGE_RATE)
+    width = None if wishes.folder is None else number_in(wishes.folder / CONFIG, "hidden_size")
+    usual = SMALL_RATE if width and width <= SMALL_WIDTH else LARGE_RATE
+    rate, why = wishes.learning_rate, "as asked for"
+    if rate is None:
+        rate, why = usual, "usual for a model of this size"
     yield "schedule:"
     yield f"  name: {wishes.compare[0]}"
     if _warms_up(wishes.compare[0]):
         yield "  warmup: 10%"
     yield "optimizer:"
     yield f"  name: {wishes.optimizer}"
-    given = "as asked for" if wishes.learning_rate else "usual for a model of this size"
-    yield f"  learning_rate: {rate:g}  # the peak: {given}; finetune lr-find {path.name} looks for a better one"
+    yield f"  learning_rate: {rate:g}  # the peak: {why}; finetune lr-find {path.name} looks for a better one"
     yield "training:"
     yield f"  duration: {epochs}ep  # {updates * epochs:,} updates"
     yield f"  batch_size: {batch}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
@@ -171,7 +172,5 @@ def _kind_of_label(rows: Rows, label: str) -> tuple[str, str]:
 
 def shares(labels: Sequence[Any]) -> list[tuple[str, float]]:
     """Returns each label with its share, the commonest first."""
-    counts: dict[str, int] = {}
-    for label in labels:
-        counts[str(label)] = counts.get(str(label), 0) + 1
-    return [(name, count / len(labels)) for name, count in sorted(counts.items(), key=lambda item: -item[1])]
+    counts = Counter(map(str, labels))
+    return [(name, count / len(labels)) for name, count in counts.most_common()]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from finetune.errors import ModelError
@@ -41,3 +42,14 @@ def check_length(location: str, max_length: int, *, tokenizer: float, positions:
         raise ModelError(
             f"{location}: takes {longest} tokens at most, not {max_length}; set task.max_length to {longest} or less"
         )
+
+
+def number_in(path: Path, key: str) -> int | None:
+    """Returns a whole number in a file that a model needn't have, nor need it be there."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8")).get(key)
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, AttributeError, RecursionError) as error:
+        raise ModelError(f"{path}: can't be read ({error})") from error
+    return value if type(value) is int else None

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import platform
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import finetune
 from finetune.errors import RecordError
+from finetune.training.software import LIBRARIES, package_hash, version_of
 
 if TYPE_CHECKING:
     from finetune.recipe import Recipe
@@ -18,10 +16,7 @@ if TYPE_CHECKING:
     from finetune.training.meeting import Meeting, Statement
     from finetune.training.plan import Plan
 
-PACKAGES = (
-    *("torch", "transformers", "accelerate", "datasets", "tokenizers", "numpy", "peft", "deepspeed"),
-    "finetune-schedules",
-)
+PACKAGES = (*LIBRARIES, "peft", "deepspeed", "finetune-schedules")
 SETTINGS = (
     "ACCELERATE_MIXED_PRECISION",
     "ACCELERATE_USE_DEEPSPEED",
@@ -42,8 +37,8 @@ def what_is_run(recipe: Recipe, layout: Layout, **options: Any) -> Statement:
         "device": layout.device.type,
         "recipe": recipe.flatten(),
         "options": options,
-        "packages": {"python": platform.python_version(), **{name: _version(name) for name in PACKAGES}},
-        "finetune's own files": _source_fingerprint(),
+        "packages": {"python": platform.python_version(), **{name: version_of(name) for name in PACKAGES}},
+        "finetune's own files": package_hash()[:16],
         "environment": {name: value for name, value in sorted(os.environ.items()) if name.startswith(SETTINGS)},
     }
 
@@ -79,18 +74,3 @@ def check_shared(run: Path, meeting: Meeting) -> None:
     finally:
         if meeting.is_led_here:
             probe.unlink(missing_ok=True)
-
-
-def _version(distribution: str) -> str | None:
-    try:
-        return version(distribution)
-    except PackageNotFoundError:
-        return None
-
-
-def _source_fingerprint() -> str:
-    """Returns the SHA-256 of the modules of this package, by which copies of one version that differ are told apart."""
-    folder, digest = Path(finetune.__file__).parent, hashlib.sha256()
-    for path in sorted(folder.rglob("*.py")):
-        digest.update(path.relative_to(folder).as_posix().encode() + path.read_bytes())
-    return digest.hexdigest()[:16]

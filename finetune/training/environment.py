@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import platform
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 
 from finetune.evaluation.record import Environment
+from finetune.training.software import LIBRARIES, version_of
 
 if TYPE_CHECKING:
     from finetune.training.trainer import ScheduledTrainer
 
-DISTRIBUTIONS = ("finetune-schedules", "torch", "transformers", "accelerate", "datasets", "tokenizers", "numpy")
+NOT_INSTALLED = "not installed"
+DISTRIBUTIONS = ("finetune-schedules", *LIBRARIES)
 
 
 def describe_environment(trainer: ScheduledTrainer) -> Environment:
     """Returns the hardware, the versions and the precision in force for `trainer`."""
     device = trainer.args.device
     distributions = DISTRIBUTIONS if trainer.adapter is None else (*DISTRIBUTIONS, "peft")
+    versions = {name: version_of(name) or NOT_INSTALLED for name in distributions}
     return Environment(
         device=device.type,
         hardware=describe_hardware(device),
@@ -29,7 +31,7 @@ def describe_environment(trainer: ScheduledTrainer) -> Environment:
         accumulation=trainer.args.gradient_accumulation_steps * trainer.micro_batches.pieces,
         precision=effective_precision(trainer),
         platform=platform.platform(),
-        versions={"python": platform.python_version()} | {name: _version(name) for name in distributions},
+        versions={"python": platform.python_version()} | versions,
     )
 
 
@@ -37,13 +39,6 @@ def effective_precision(trainer: ScheduledTrainer) -> str:
     """Returns the format in force, which Accelerate's own configuration can set against the recipe's."""
     in_force: str = trainer.accelerator.mixed_precision
     return "fp32" if in_force == "no" else in_force
-
-
-def _version(distribution: str) -> str:
-    try:
-        return version(distribution)
-    except PackageNotFoundError:  # run from a folder of sources
-        return "not installed"
 
 
 def describe_hardware(device: torch.device) -> str:

@@ -43,8 +43,7 @@ def lay_out(*, batch_size: int, largest_micro_batch: int | None) -> Layout:
             f"training.batch_size: {batch_size} can't be split over {processes} processes; it counts the examples of "
             f"one update over all of them, so set it to {processes} or more, or launch fewer"
         )
-    share = -(-batch_size // processes)
-    accumulation = 1 if largest_micro_batch is None else -(-share // largest_micro_batch)
+    accumulation, micro_batch_size = share_out(batch_size, processes=processes, largest=largest_micro_batch)
     if accumulation * processes > batch_size:
         raise DeviceError(
             f"training.micro_batch_size: {largest_micro_batch} cuts a batch of {batch_size} on {processes} processes "
@@ -55,8 +54,18 @@ def lay_out(*, batch_size: int, largest_micro_batch: int | None) -> Layout:
         rank=int(os.environ.get("RANK", "0")),
         device=device_of_this_process(),
         accumulation=accumulation,
-        micro_batch_size=-(-batch_size // (processes * accumulation)),
+        micro_batch_size=micro_batch_size,
     )
+
+
+def share_out(batch_size: int, *, processes: int, largest: int | None) -> tuple[int, int]:
+    """Returns how many micro-batches each process takes of a batch, and how many examples a micro-batch has at most.
+
+    They are as few as `largest` examples at a time allow.
+    """
+    share = -(-batch_size // processes)
+    accumulation = 1 if largest is None else -(-share // largest)
+    return accumulation, -(-batch_size // (processes * accumulation))
 
 
 def device_of_this_process() -> torch.device:

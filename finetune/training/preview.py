@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -12,10 +11,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from finetune.data import CHUNK
-from finetune.errors import ModelError
 from finetune.evaluation.record import RECIPE, RECORD, read_record
 from finetune.recipe import Recipe, Study
-from finetune.tasks.model_folder import CONFIG, check_length, check_location
+from finetune.tasks.model_folder import CONFIG, check_length, check_location, number_in
 from finetune.tasks.tensor_names import tensor_names
 from finetune.tasks.token_lengths import read_tokenizer, token_lengths
 from finetune.training.adapters import check_adapter
@@ -115,21 +113,10 @@ def _model_folder(recipe: Recipe) -> Path | None:
     length = recipe.task.longest
     if length is None:
         return None
-    tokenizer = _number(model.path / "tokenizer_config.json", "model_max_length")
-    positions = _number(model.path / CONFIG, "max_position_embeddings")
+    tokenizer = number_in(model.path / "tokenizer_config.json", "model_max_length")
+    positions = number_in(model.path / CONFIG, "max_position_embeddings")
     check_length(str(model.path), length, tokenizer=length if tokenizer is None else tokenizer, positions=positions)
     return model.path
-
-
-def _number(path: Path, key: str) -> int | None:
-    """Returns a whole number in a file that a model needn't have, nor need it be there."""
-    try:
-        value = json.loads(path.read_text(encoding="utf-8")).get(key)
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, AttributeError, RecursionError) as error:
-        raise ModelError(f"{path}: can't be read ({error})") from error
-    return value if type(value) is int else None
 
 
 def _split(recipe: Recipe, split: str, data: RawData, tokenizer: Tokenizer | None) -> SplitOutlook:

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
 import platform
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from finetune.training.software import LIBRARIES, package_hash, version_of
 
 if TYPE_CHECKING:
     from finetune.recipe import Recipe
 
-LIBRARIES = ("torch", "transformers", "accelerate", "datasets", "tokenizers", "numpy", "peft")
-PACKAGE = Path(__file__).parents[2]
 MOST_TOLD = 3
 
 
@@ -34,26 +31,10 @@ def findings(places: Iterable[str]) -> Findings:
     return Findings(package_hash(), versions(), {place: _size(Path(place)) for place in places})
 
 
-@cache
-def package_hash() -> str:
-    """Returns the SHA-256 of the names and contents of all Python files of this package."""
-    digest = hashlib.sha256()
-    for path in sorted(PACKAGE.rglob("*.py")):
-        content = path.read_bytes()
-        digest.update(f"{path.relative_to(PACKAGE).as_posix()} {len(content)}\n".encode() + content)
-    return digest.hexdigest()
-
-
 def versions() -> dict[str, str]:
     """Returns the versions of Python, to its second number, and of the libraries that decide what a run computes."""
-    return {"Python": ".".join(platform.python_version_tuple()[:2])} | {name: _version(name) for name in LIBRARIES}
-
-
-def _version(distribution: str) -> str:
-    try:
-        return version(distribution)
-    except PackageNotFoundError:
-        return "none"
+    libraries = {name: version_of(name) or "none" for name in (*LIBRARIES, "peft")}
+    return {"Python": ".".join(platform.python_version_tuple()[:2])} | libraries
 
 
 def _size(place: Path) -> int | None:

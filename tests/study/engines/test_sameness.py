@@ -3,8 +3,8 @@
 from dataclasses import replace
 
 from finetune.recipe import load_recipe
-from finetune.study.engines import sameness
 from finetune.study.engines.sameness import Findings, differences, findings, inputs_of, refusal
+from finetune.training import software
 
 HERE = Findings("ab" * 32, {"Python": "3.11", "torch": "2.13.0"}, {"/data/train.csv": 900, "/gone.csv": None})
 
@@ -46,8 +46,8 @@ def test_the_hash_is_of_every_source_file(tmp_path, monkeypatch):
     (tmp_path / "sub").mkdir()
     (tmp_path / "one.py").write_text("a")
     (tmp_path / "sub" / "two.py").write_text("b")
-    monkeypatch.setattr(sameness, "PACKAGE", tmp_path)
-    hash_of = sameness.package_hash.__wrapped__
+    monkeypatch.setattr(software, "PACKAGE", tmp_path)
+    hash_of = software.package_hash.__wrapped__
     before = hash_of()
     (tmp_path / "notes.txt").write_text("c")
     assert hash_of() == before
