@@ -238,6 +238,7 @@ def finetune(capfd):
         with pytest.raises(SystemExit) as end:
             main([str(each) for each in arguments])
         out, err = capfd.readouterr()
-        return end.value.code, out, err
+        assert "Traceback" not in out + err
+        return end.value.code or 0, out, err
 
     return run

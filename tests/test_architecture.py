@@ -12,7 +12,7 @@ import finetune
 
 PACKAGE = Path(finetune.__file__).parent
 
-# Each part, and the parts it may import. Nothing imports cli but run; nothing imports run.
+# Each part, and the parts it may import. Nothing imports cli but run and __main__, which nothing imports.
 ARROWS = {
     "untrusted": set(),
     "whole_files": set(),
@@ -44,6 +44,7 @@ ARROWS = {
         *("study", "estimates", "inference", "metrics", "launching", "keys", "proposing", "shipped"),
     },
     "run": {"cli", "launching"},
+    "__main__": {"cli"},
 }
 
 

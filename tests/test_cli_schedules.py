@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 import yaml
 
-from finetune.cli import main
 from finetune.cli.schedules import EXAMPLES
 from finetune.recipe import load_recipe
 from finetune.schedules import SCHEDULES, as_schedule
@@ -15,36 +14,22 @@ from finetune.schedules import SCHEDULES, as_schedule
 ROOT = Path(__file__).parents[1]
 
 
-@pytest.fixture
-def call(capsys):
-    """Calls the command line; returns its exit code, what it said and what it complained of."""
-
-    def run(*arguments):
-        with pytest.raises(SystemExit) as end:
-            main([*map(str, arguments)])
-        out, err = capsys.readouterr()
-        assert "Traceback" not in out + err
-        return end.value.code, out, err
-
-    return run
-
-
-def test_the_list_has_every_schedule(call):
-    code, out, _ = call("schedules", "list")
+def test_the_list_has_every_schedule(finetune):
+    code, out, _ = finetune("schedules", "list")
     assert code == 0
     assert set(SCHEDULES) <= {line.split()[0] for line in out.splitlines() if line.strip()}
 
 
 @pytest.mark.parametrize("name", SCHEDULES)
-def test_a_schedule_is_shown_with_its_formula_and_settings(call, name):
-    code, out, _ = call("schedules", "show", name)
+def test_a_schedule_is_shown_with_its_formula_and_settings(finetune, name):
+    code, out, _ = finetune("schedules", "show", name)
     assert code == 0
     assert SCHEDULES[name].formula.split()[0] in out
     assert all(field.name in out for field in fields(SCHEDULES[name]))
 
 
-def test_an_unknown_schedule_is_one_message(call):
-    code, _, err = call("schedules", "show", "cosin")
+def test_an_unknown_schedule_is_one_message(finetune):
+    code, _, err = finetune("schedules", "show", "cosin")
     assert (code, err.count("\n")) == (2, 1)
     assert "did you mean cosine?" in err
 
@@ -59,30 +44,30 @@ def test_examples_are_of_schedules_that_there_are():
     assert set(EXAMPLES) <= set(SCHEDULES)
 
 
-def test_schedules_are_drawn_on_the_terminal(call):
-    code, out, _ = call("schedules", "plot", "cosine", "wsd cooldown=30%")
+def test_schedules_are_drawn_on_the_terminal(finetune):
+    code, out, _ = finetune("schedules", "plot", "cosine", "wsd cooldown=30%")
     assert code == 0
     assert "cosine" in out
     assert "wsd cooldown=30%" in out
 
 
 @pytest.mark.parametrize("suffix", ["svg", "png", "html"])
-def test_schedules_are_drawn_into_a_file(call, tmp_path, suffix):
+def test_schedules_are_drawn_into_a_file(finetune, tmp_path, suffix):
     path = tmp_path / f"picture.{suffix}"
-    code, out, _ = call("schedules", "plot", "--all", "--output", path)
+    code, out, _ = finetune("schedules", "plot", "--all", "--output", path)
     assert (code, out) == (0, f"written to {path}\n")
     assert path.stat().st_size > 10_000
 
 
-def test_the_picture_of_the_readme_is_what_its_command_draws(call, tmp_path):
+def test_the_picture_of_the_readme_is_what_its_command_draws(finetune, tmp_path):
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     assert "![" in readme.partition("finetune schedules plot --all --output docs/schedules.svg")[0]
-    call("schedules", "plot", "--all", "--output", tmp_path / "schedules.svg")
+    finetune("schedules", "plot", "--all", "--output", tmp_path / "schedules.svg")
     assert (tmp_path / "schedules.svg").read_text() == (ROOT / "docs" / "schedules.svg").read_text()
 
 
-def test_a_recipes_schedule_is_drawn(call, small_recipe):
-    assert call("schedules", "plot", small_recipe)[0] == 0
+def test_a_recipes_schedule_is_drawn(finetune, small_recipe):
+    assert finetune("schedules", "plot", small_recipe)[0] == 0
 
 
 @pytest.mark.parametrize(
@@ -98,17 +83,17 @@ def test_a_recipes_schedule_is_drawn(call, small_recipe):
         (["absent.yaml"], "no such file"),
     ],
 )
-def test_what_cannot_be_drawn_is_one_message(call, arguments, message):
-    code, _, err = call("schedules", "plot", *arguments)
+def test_what_cannot_be_drawn_is_one_message(finetune, arguments, message):
+    code, _, err = finetune("schedules", "plot", *arguments)
     assert code == 2
     assert message in err
 
 
 @pytest.fixture
-def finished(small_recipe, call):
+def finished(small_recipe, finetune):
     """The directory of a finished run of the small recipe."""
     output = small_recipe.parent / "runs"
-    call(
+    finetune(
         "run",
         small_recipe,
         f"output={output}",
@@ -119,12 +104,12 @@ def finished(small_recipe, call):
     return next((output / "small").iterdir())
 
 
-def test_a_schedule_is_fitted_to_a_run_and_used_as_a_base(call, finished, small_recipe):
+def test_a_schedule_is_fitted_to_a_run_and_used_as_a_base(finetune, finished, small_recipe):
     fragment = small_recipe.with_name("refined.yaml")
-    code, out, _ = call("schedules", "refine", finished, "--output", fragment)
+    code, out, _ = finetune("schedules", "refine", finished, "--output", fragment)
     assert code == 0
     assert "points; use it as base: refined.yaml" in out
-    code, out, _ = call("schedules", "refine", finished)
+    code, out, _ = finetune("schedules", "refine", finished)
     assert out == fragment.read_text()
     fitted = as_schedule(yaml.safe_load(out)["schedule"])
     text = "\n".join(line for line in small_recipe.read_text().splitlines() if not line.startswith("schedule"))
@@ -136,21 +121,21 @@ def test_a_schedule_is_fitted_to_a_run_and_used_as_a_base(call, finished, small_
     assert factor(11) == 0.0
 
 
-def test_a_directory_without_a_run_cannot_be_refined(call, tmp_path):
-    code, _, err = call("schedules", "refine", tmp_path)
+def test_a_directory_without_a_run_cannot_be_refined(finetune, tmp_path):
+    code, _, err = finetune("schedules", "refine", tmp_path)
     assert code == 2
     assert "no such file; a run writes it when it ends" in err
 
 
-def test_a_rate_is_searched_for(call, small_recipe, monkeypatch):
+def test_a_rate_is_searched_for(finetune, small_recipe, monkeypatch):
     monkeypatch.chdir(small_recipe.parent)
     arguments = ["lr-find", small_recipe, "--updates", "12", "--seeds", "2", "--least", "1e-5", "--most", "1e-1"]
-    code, out, _ = call(*arguments, "--output", "search.json")
+    code, out, _ = finetune(*arguments, "--output", "search.json")
     assert code == 0
     assert "smoothed loss" in out
     search = json.loads((small_recipe.parent / "search.json").read_text())
     assert [curve["seed"] for curve in search["curves"]] == [0, 1]
-    assert call(*arguments, "--output", "search.svg")[0] == 0
+    assert finetune(*arguments, "--output", "search.svg")[0] == 0
     assert (small_recipe.parent / "search.svg").read_text().startswith("<svg")
     assert not (small_recipe.parent / "runs").exists()
 
@@ -163,7 +148,7 @@ def test_a_rate_is_searched_for(call, small_recipe, monkeypatch):
         (["--output", "search.gif"], "for the numbers, .json"),
     ],
 )
-def test_a_search_that_makes_no_sense_is_refused(call, small_recipe, arguments, message):
-    code, _, err = call("lr-find", small_recipe, *arguments)
+def test_a_search_that_makes_no_sense_is_refused(finetune, small_recipe, arguments, message):
+    code, _, err = finetune("lr-find", small_recipe, *arguments)
     assert code == 2
     assert message in err

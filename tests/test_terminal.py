@@ -11,26 +11,11 @@ import pytest
 import typer
 from rich.console import Console
 
-from finetune.cli import main
 from finetune.figures import Curve, print_curves
 from finetune.inference import finished
 from tests import tiny
 
 ESCAPE = "\x1b"
-
-
-@pytest.fixture
-def call(capsys):
-    """Calls the command line; returns its exit code, what it said and what it complained of."""
-
-    def run(*arguments):
-        with pytest.raises(SystemExit) as end:
-            main([*map(str, arguments)])
-        out, err = capsys.readouterr()
-        assert "Traceback" not in out + err
-        return end.value.code or 0, out, err
-
-    return run
 
 
 @pytest.fixture
@@ -55,15 +40,15 @@ def reviews(tmp_path, monkeypatch):
         (["schedules", "--help"], ["list", "show", "plot", "refine"]),
     ],
 )
-def test_what_a_command_does_fits_its_line(call, monkeypatch, asked, commands):
+def test_what_a_command_does_fits_its_line(finetune, monkeypatch, asked, commands):
     monkeypatch.setenv("COLUMNS", "80")
-    lines = {line.split()[0]: line for line in call(*asked)[1].splitlines() if line.strip()}
+    lines = {line.split()[0]: line for line in finetune(*asked)[1].splitlines() if line.strip()}
     assert [command for command in commands if lines[command].endswith("...")] == []
 
 
 @pytest.mark.parametrize("command", ["new", "predict", "evaluate", "push", "export"])
-def test_help_has_words_of_users_in_place_of_names_of_types(call, command):
-    _, out, _ = call(command, "--help")
+def test_help_has_words_of_users_in_place_of_names_of_types(finetune, command):
+    _, out, _ = finetune(command, "--help")
     assert "<list[Path]>" not in out
     assert "<int range>" not in out
     assert "..." not in out.replace("FILE}...", "").replace("FILE]...", "")
@@ -88,24 +73,24 @@ def test_help_has_words_of_users_in_place_of_names_of_types(call, command):
         (["schedules", "show", "cosin"], 'NAME: "cosin" is not one of'),
     ],
 )
-def test_a_mistake_is_named_as_it_was_made(call, arguments, message):
-    code, out, err = call(*arguments)
+def test_a_mistake_is_named_as_it_was_made(finetune, arguments, message):
+    code, out, err = finetune(*arguments)
     assert (code, out, err.count("\n")) == (2, "", 1)
     assert err.startswith(f"finetune: {message}")
 
 
 @pytest.mark.parametrize("command", [["predict"], ["evaluate"], ["export"], ["push"]])
-def test_a_run_that_is_not_there_is_told_from_one_without_a_record(call, tmp_path, command):
+def test_a_run_that_is_not_there_is_told_from_one_without_a_record(finetune, tmp_path, command):
     (tmp_path / "cosine-seed0").mkdir()
-    code, _, err = call(*command, tmp_path / "cosine-sed0", "user/other")
+    code, _, err = finetune(*command, tmp_path / "cosine-sed0", "user/other")
     assert (code, err.count("\n")) == (2, 1)
     assert "cosine-sed0: no such directory (did you mean cosine-seed0?)" in err
 
 
 @pytest.mark.parametrize("command", ["predict", "evaluate"])
-def test_a_precision_that_there_is_not_is_one_message(call, tmp_path, monkeypatch, command):
+def test_a_precision_that_there_is_not_is_one_message(finetune, tmp_path, monkeypatch, command):
     monkeypatch.setattr(finished, "read_finished", lambda run, **options: None)
-    code, _, err = call(command, tmp_path, "rows.csv", "--precision", "bf61")
+    code, _, err = finetune(command, tmp_path, "rows.csv", "--precision", "bf61")
     assert (code, err) == (
         2,
         'finetune: --precision: "bf61" is not one of fp32, bf16, fp16, auto (did you mean bf16?)\n',
@@ -124,33 +109,33 @@ def test_a_precision_that_there_is_not_is_one_message(call, tmp_path, monkeypatc
         (["--schedule", "cosin"], '--schedule: "cosin" is not one of constant'),
     ],
 )
-def test_what_new_is_asked_for_in_vain_is_named_as_asked(call, reviews, options, message):
-    code, _, err = call("new", "mine.yaml", "--data", "train.csv", "--model", "org/model", *options)
+def test_what_new_is_asked_for_in_vain_is_named_as_asked(finetune, reviews, options, message):
+    code, _, err = finetune("new", "mine.yaml", "--data", "train.csv", "--model", "org/model", *options)
     assert (code, err.count("\n")) == (2, 1)
     assert err.startswith(f"finetune: {message}")
 
 
-def test_a_refused_recipe_leaves_nothing_behind(call, reviews):
+def test_a_refused_recipe_leaves_nothing_behind(finetune, reviews):
     before = set(reviews.iterdir())
-    code, _, err = call("new", "mine.yaml", "--data", "train.csv", "--model", "no/such/place")
+    code, _, err = finetune("new", "mine.yaml", "--data", "train.csv", "--model", "no/such/place")
     assert code == 2
     assert "is no repository of the Hub" in err
     assert set(reviews.iterdir()) == before
 
 
-def test_a_misspelt_folder_is_not_taken_for_a_repository_in_silence(call, reviews):
-    code, out, _ = call("new", "mine.yaml", "--data", "train.csv", "--model", "tinny")
+def test_a_misspelt_folder_is_not_taken_for_a_repository_in_silence(finetune, reviews):
+    code, out, _ = finetune("new", "mine.yaml", "--data", "train.csv", "--model", "tinny")
     assert code == 0
     assert "tinny: no folder of this name is here, so the model is to come from the Hub" in out
 
 
-def test_an_interrupted_question_is_an_interruption(call, reviews, monkeypatch):
+def test_an_interrupted_question_is_an_interruption(finetune, reviews, monkeypatch):
     def interrupted(question):
         raise typer.Abort
 
     monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
     monkeypatch.setattr(typer, "prompt", interrupted)
-    assert call("new", "mine.yaml") == (130, "\n", "")
+    assert finetune("new", "mine.yaml") == (130, "\n", "")
 
 
 # Layout
@@ -179,20 +164,20 @@ def test_a_run_of_one_update_has_no_middle():
     "arguments",
     [["list"], ["show", "wsd"], ["show", "one_cycle"], ["plot", "cosine", "step gamma=0.5"], ["plot", "--all"]],
 )
-def test_a_narrow_window_cuts_no_line(call, monkeypatch, arguments):
+def test_a_narrow_window_cuts_no_line(finetune, monkeypatch, arguments):
     monkeypatch.setenv("COLUMNS", "50")
-    _, out, _ = call("schedules", *arguments)
+    _, out, _ = finetune("schedules", *arguments)
     assert max(map(len, out.splitlines())) <= 50
     assert "…" not in out
 
 
-def test_no_colour_where_none_is_wanted(call, monkeypatch):
+def test_no_colour_where_none_is_wanted(finetune, monkeypatch):
     monkeypatch.delenv("NO_COLOR", raising=False)
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("TERM", "xterm-256color")
-    coloured = call("schedules", "plot", "cosine", "linear")[1]
+    coloured = finetune("schedules", "plot", "cosine", "linear")[1]
     monkeypatch.setenv("NO_COLOR", "1")
-    plain = call("schedules", "plot", "cosine", "linear")[1]
+    plain = finetune("schedules", "plot", "cosine", "linear")[1]
     # As few colours as the terminal has, or as many as rich remembers of a test before.
     sign = re.compile(f"{ESCAPE}\\[38;[25];")
     assert sign.search(coloured)
@@ -201,23 +186,25 @@ def test_no_colour_where_none_is_wanted(call, monkeypatch):
 
 
 @pytest.mark.parametrize("arguments", [["schedules", "list"], ["schedules", "plot", "cosine", "linear"], ["--help"]])
-def test_a_file_gets_text_alone(call, monkeypatch, arguments):
+def test_a_file_gets_text_alone(finetune, monkeypatch, arguments):
     monkeypatch.setenv("TERM", "xterm-256color")
-    _, out, err = call(*arguments)
+    _, out, err = finetune(*arguments)
     assert out
     assert not {ESCAPE, "\r"} & set(out + err)
 
 
-def test_json_is_all_that_is_printed(call, small_recipe):
-    code, out, err = call("check", small_recipe, "--json")
+def test_json_is_all_that_is_printed(finetune, small_recipe):
+    code, out, err = finetune("check", small_recipe, "--json")
     assert (code, err) == (0, "")
     assert json.loads(out)["name"] == "small"
 
 
 @pytest.mark.slow
-def test_a_run_in_a_log_file_has_lines_and_no_bar(call, small_recipe, monkeypatch):
+def test_a_run_in_a_log_file_has_lines_and_no_bar(finetune, small_recipe, monkeypatch):
     monkeypatch.chdir(small_recipe.parent)
-    code, out, err = call("run", small_recipe, "training.duration=3", "evaluation.every=null", "checkpoints.every=null")
+    code, out, err = finetune(
+        "run", small_recipe, "training.duration=3", "evaluation.every=null", "checkpoints.every=null"
+    )
     assert (code, err) == (0, "")
     assert not {ESCAPE, "\r", "━"} & set(out)
     assert "3/3  epoch 0.23  rate " in out

@@ -16,8 +16,20 @@ from finetune.cli.after_training import add_commands
 from finetune.cli.launching import launch
 from finetune.cli.naming import naming_options
 from finetune.cli.new import new
-from finetune.cli.options import AllowPlugins, OnChange, Overrides, RecipeFile, Repeat, Resume, TrustRemoteCode
+from finetune.cli.options import (
+    AllowPlugins,
+    AsJson,
+    OnChange,
+    Overrides,
+    Quiet,
+    RecipeFile,
+    Repeat,
+    Resume,
+    TrustRemoteCode,
+)
 from finetune.cli.schedules import app as schedules_app
+from finetune.cli.speech import complain, console_of, print_json
+from finetune.cli.usage import UsageError, in_words
 from finetune.errors import FinetuneError, RunError, RunStopped, SettingError
 
 if TYPE_CHECKING:
@@ -56,6 +68,8 @@ def run(
     repeat: Repeat = False,
     resume: Resume = "auto",
     on_change: OnChange = "refuse",
+    quiet: Quiet = False,
+    as_json: AsJson = False,
     allow_plugins: AllowPlugins = False,
     trust_remote_code: TrustRemoteCode = False,
 ) -> None:
@@ -65,26 +79,37 @@ def run(
     if is_study(recipe, overrides or []):
         if repeat or (resume, on_change) != ("auto", "refuse"):
             raise SettingError("--repeat, --resume, --on-change", "are for one run; a study goes on by itself")
-        study(recipe, overrides, allow_plugins=allow_plugins, trust_remote_code=trust_remote_code)
+        study(
+            recipe,
+            overrides,
+            quiet=quiet,
+            as_json=as_json,
+            allow_plugins=allow_plugins,
+            trust_remote_code=trust_remote_code,
+        )
         return
     loaded = load_recipe(recipe, overrides or [], allow_plugins=allow_plugins)
 
-    from rich.console import Console
+    from finetune.training import Library, fine_tune, is_main_process, leave_together, run_directory
 
-    from finetune.training import Library, fine_tune, leave_together
-
+    console = console_of(quiet=quiet, as_json=as_json)
     library = Library(trust_remote_code=trust_remote_code)
     record = fine_tune(
         loaded,
         source=recipe,
-        console=Console(),
+        console=console,
         repeat=repeat,
         resume=Path(resume) if resume not in ("auto", "never") else cast("Literal['auto', 'never']", resume),
         on_change=cast("ChangePolicy", on_change),
         library=library,
     )
     leave_together()
+    place = run_directory(loaded, source=recipe)
+    if as_json and is_main_process():
+        print_json({"run": str(place), "record": record.model_dump(mode="json")})
     if record.status == "diverged":
+        if console.quiet and is_main_process():
+            complain(f"{place}: diverged at update {record.diverged_at_step}; lower the peak rate")
         raise typer.Exit(1)
 
 
@@ -127,6 +152,8 @@ def study(
             help="Make share K of N alone, beside other commands; one without it then concludes.",
         ),
     ] = None,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
     allow_plugins: AllowPlugins = False,
     trust_remote_code: TrustRemoteCode = False,
 ) -> None:
@@ -135,18 +162,17 @@ def study(
 
     loaded = load_study(recipe, overrides or [], allow_plugins=allow_plugins)
 
-    from rich.console import Console
-
-    from finetune.cli.studies import number_of_workers, share_of, show_outcome
+    from finetune.cli.studies import number_of_workers, outcome_as_plain, share_of, show_outcome
     from finetune.study import plan_study, run_study
     from finetune.study.engines.registry import make_engine
-    from finetune.training import leave_together
+    from finetune.training import is_main_process, leave_together
+    from finetune.training.progress import say
 
-    console = Console()
+    console = console_of(quiet=quiet, as_json=as_json)
     if share is not None:
         whole = loaded.count
         loaded = replace(loaded, share=share_of(share))
-        typer.echo(f"share {share}: {loaded.count:,} of {whole:,} runs")
+        say(console, f"share {share}: {loaded.count:,} of {whole:,} runs")
         if not loaded.count:
             return
     if plan:
@@ -169,13 +195,15 @@ def study(
         trust_remote_code=trust_remote_code,
     )
     leave_together()
+    if as_json and is_main_process():
+        print_json(outcome_as_plain(outcome))
     show_outcome(outcome, console)
     if outcome.failed:
         raise typer.Exit(1)
 
 
 def compare(
-    runs: Annotated[list[Path], typer.Argument(help="Directories of runs, or directories that hold them.")],
+    runs: Annotated[list[Path], typer.Argument(metavar="RUNS", help="Directories of runs, or that hold them.")],
     reference: Annotated[str | None, typer.Option(help="The schedule that the others are set against.")] = None,
     equivalence: Annotated[float | None, typer.Option(help="The least difference that matters.")] = None,
     target: Annotated[float | None, typer.Option(help="The validation score that convergence is timed to.")] = None,
@@ -184,6 +212,7 @@ def compare(
     parquet: Annotated[Path | None, typer.Option(help="Write a row per run.")] = None,
     markdown: Annotated[Path | None, typer.Option(help="Write what the terminal shows.")] = None,
     figures: Annotated[Path | None, typer.Option(help="Write the report's figures as SVG into this folder.")] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Say what recorded runs show, and what they can't. What is asked is what their study declared, unless given."""
     from finetune.cli.comparison import Outputs, show_comparison
@@ -192,13 +221,13 @@ def compare(
     outputs = Outputs(html=html, csv=csv, parquet=parquet, markdown=markdown, figures=figures)
     with naming_options("equivalence", "target"):
         question = Question(reference, equivalence, target)
-    show_comparison(runs, question, outputs)
+    show_comparison(runs, question, outputs, as_json=as_json)
 
 
 def check(
     recipe: RecipeFile,
     overrides: Overrides = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for other programs to read.")] = False,
+    as_json: AsJson = False,
     devices: Annotated[
         int | None, typer.Option(metavar="N", help="Estimate what each of N GPUs holds, by how a run is spread.")
     ] = None,
@@ -242,6 +271,8 @@ def lr_find(
     updates: Annotated[int, typer.Option(help="How many updates the rate takes to climb.")] = 200,
     seeds: Annotated[int, typer.Option(help="How often, with another seed each time.")] = 3,
     output: Annotated[Path | None, typer.Option(help="A picture (.png, .svg, .html) or the numbers (.json).")] = None,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
     allow_plugins: AllowPlugins = False,
     trust_remote_code: TrustRemoteCode = False,
 ) -> None:
@@ -252,11 +283,9 @@ def lr_find(
     check_output(output)
     loaded = load_recipe(recipe, overrides or [], allow_plugins=allow_plugins)
 
-    from rich.console import Console
+    from finetune.training import find_rate, is_main_process, leave_together
 
-    from finetune.training import find_rate, leave_together
-
-    console = Console()
+    console = console_of(quiet=quiet, as_json=as_json)
     search = find_rate(
         loaded,
         least=least,
@@ -267,16 +296,16 @@ def lr_find(
         trust_remote_code=trust_remote_code,
     )
     show_search(search, console, output)
+    if as_json and is_main_process():
+        print_json(search.to_dict())
     leave_together()
 
 
 def schema() -> None:
     """Print the JSON schema of recipes, for editors."""
-    import json
-
     from finetune.recipe.json_schema import recipe_schema
 
-    typer.echo(json.dumps(recipe_schema(), indent=1, ensure_ascii=False))
+    print_json(recipe_schema())
 
 
 for _command in (new, check, run, launch, study, compare, lr_find, cooldown, schema):
@@ -294,7 +323,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if isinstance(stream, TextIOWrapper):  # whose encoding may lack the lines of a plot
             stream.reconfigure(errors="replace")
     try:
-        app(args=arguments)
+        sys.exit(app(args=arguments, prog_name="finetune", standalone_mode=False) or 0)
+    except UsageError as error:
+        print(in_words(error), file=sys.stderr)
+        sys.exit(2)
+    except typer.Abort:
+        print()  # the shell's prompt is not to stand behind a question that was left unanswered
+        sys.exit(130)
     except RunStopped as stopped:
         from finetune.launching.exit_codes import STOPPED
         from finetune.training import leave_together
@@ -313,7 +348,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _tell(what: BaseException) -> None:
     """Prints why the command ends, of what all processes know on one of them, and tells the others of the rest."""
     if os.environ.get("RANK", "0") == "0" or isinstance(what, RunError):
-        print(f"finetune: {what}", file=sys.stderr)
+        complain(str(what))
     if isinstance(what, FinetuneError) and os.environ.get("WORLD_SIZE", "1") != "1":
         from finetune.training.meeting import tell_others
 

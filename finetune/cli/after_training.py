@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 import typer
 
 from finetune.cli.naming import naming_options
-from finetune.cli.options import AllowPlugins, TrustRemoteCode
+from finetune.cli.options import AllowPlugins, AsJson, TrustRemoteCode
 from finetune.errors import RecordError, SettingError, did_you_mean
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def evaluate(
     run: Run,
     files: Files,
     metrics: Annotated[str | None, typer.Option(metavar="NAME,…", help="Other metrics than the run's own.")] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for other programs to read.")] = False,
+    as_json: AsJson = False,
     piped_format: PipedFormat = "jsonl",
     batch_size: BatchSize = None,
     precision: Format = "fp32",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from finetune.cli.estimating import of_fit, of_memory, of_time, table_rows
+from finetune.cli.speech import print_json
 from finetune.figures import Curve, print_curves
 from finetune.keys import brief
 from finetune.recipe import PEAK, SEED, Rung, is_study, load_recipe, load_study
@@ -44,8 +44,7 @@ def check(
     outlook = outlook_of(path, overrides, allow_plugins=allow_plugins)
     estimate = None if asked is None else _estimate(outlook, asked, source=path)
     if as_json:
-        plain = outlook.to_dict() | ({} if estimate is None else {"estimate": estimate.to_dict()})
-        print(json.dumps(plain, indent=2, ensure_ascii=False, allow_nan=False))
+        print_json(outlook.to_dict() | ({} if estimate is None else {"estimate": estimate.to_dict()}))
         return
     console = Console()
     if isinstance(outlook, StudyOutlook):
@@ -135,7 +134,8 @@ def _show_data(outlooks: Sequence[Outlook], console: Console) -> None:
     few = len(classes) <= MOST_CLASSES
     shares = list(classes) if few else [f"commonest of {len(classes):,}", "rarest"]
     are_texts = any(split.characters for split in splits.values())
-    lengths = ("characters", "at most", "words", "at most", "tokens", "at most", "cut") if are_texts else ()
+    are_counted = any(split.tokens for split in splits.values())
+    lengths = ("words", "at most", *(("tokens", "at most", "cut") if are_counted else ())) if are_texts else ()
     sizes = ("smallest", "largest") if any(split.sizes for split in splits.values()) else ()
     table = _table(["split", "examples", *shares, *lengths, *sizes], labels=1)
     for name, split in splits.items():
@@ -167,8 +167,7 @@ def _extremes(split: SplitOutlook) -> list[str]:
 
 
 def _sizes(split: SplitOutlook) -> Iterator[str]:
-    if split.characters and split.words:
-        yield from _lengths(split.characters)
+    if split.words:
         yield from _lengths(split.words)
     if split.tokens:
         yield from _lengths(split.tokens.lengths)

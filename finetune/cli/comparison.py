@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from rich.console import Console
-
 from finetune.cli.naming import naming_options
+from finetune.cli.speech import console_of, print_json
 from finetune.errors import SettingError
 from finetune.evaluation.analysis import Analyses, Question, analyse
 from finetune.evaluation.exports import check_output, write_csv, write_markdown, write_parquet
+from finetune.evaluation.plain import as_plain
 from finetune.evaluation.runs import read_runs
 from finetune.evaluation.terminal import print_analyses, say
 
@@ -55,12 +55,14 @@ class Outputs:
 _SUFFIXES = {"html": (".html", ".htm"), "csv": (".csv",), "parquet": (".parquet",), "markdown": (".md", ".markdown")}
 
 
-def show_comparison(places: Sequence[Path], asked: Question, outputs: Outputs) -> None:
-    """Prints what the runs at or under `places` show, and writes the files asked for."""
+def show_comparison(places: Sequence[Path], asked: Question, outputs: Outputs, *, as_json: bool) -> None:
+    """Prints what the runs at or under `places` show, in words or as JSON, and writes the files asked for."""
     outputs.check()
-    console = Console()
+    console = console_of(quiet=False, as_json=as_json)
     with naming_options("reference"):
         analyses = analyse(read_runs(places), asked=asked)
+    if as_json:
+        print_json(as_plain(analyses))
     print_analyses(analyses, console)
     if sum(len(analysis.comparison.rows) for analysis in analyses.each) == 1:
         say(console, ["", ALONE])

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Sequence
 
 from rich.console import Console
 
 from finetune.cli.naming import naming_options
+from finetune.cli.speech import print_json
 from finetune.errors import listed
 from finetune.evaluation.forms import form_of, written
 from finetune.evaluation.record import Score
@@ -40,8 +40,7 @@ def evaluate_files(
     with given_rows(files, piped_format=piped_format, naming_files=run.task.naming_files) as rows:
         found = evaluate(run, rows, load, metrics=chosen)
     if as_json:
-        whole = {"run": str(run.path), "files": list(files), **found.to_dict()}
-        print(json.dumps(whole, indent=2, ensure_ascii=False, allow_nan=False))
+        print_json({"run": str(run.path), "files": list(files), **found.to_dict()})
         return
     console = Console()
     say(console, [f"{run.path} on {listed(files, most=4)}: {found.scores.count:,} examples"])

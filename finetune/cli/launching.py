@@ -6,7 +6,17 @@ from typing import Annotated
 
 import typer
 
-from finetune.cli.options import AllowPlugins, OnChange, Overrides, RecipeFile, Repeat, Resume, TrustRemoteCode
+from finetune.cli.options import (
+    AllowPlugins,
+    AsJson,
+    OnChange,
+    Overrides,
+    Quiet,
+    RecipeFile,
+    Repeat,
+    Resume,
+    TrustRemoteCode,
+)
 
 DEFAULT_TIMEOUT = 300
 
@@ -41,6 +51,8 @@ def launch(
     repeat: Repeat = False,
     resume: Resume = "auto",
     on_change: OnChange = "refuse",
+    quiet: Quiet = False,
+    as_json: AsJson = False,
     allow_plugins: AllowPlugins = False,
     trust_remote_code: TrustRemoteCode = False,
 ) -> None:
@@ -59,7 +71,13 @@ def launch(
     )
     count = launching.number_of_processes(mode, processes, gpus=0 if mode.uses_cpu else launching.visible_gpus())
     launching.check_config(mode)
-    options = {"--repeat": repeat, "--allow-plugins": allow_plugins, "--trust-remote-code": trust_remote_code}
+    options = {
+        "--repeat": repeat,
+        "--quiet": quiet,
+        "--json": as_json,
+        "--allow-plugins": allow_plugins,
+        "--trust-remote-code": trust_remote_code,
+    }
     arguments = [
         *(str(recipe), *(overrides or ())),
         *(name for name, is_given in options.items() if is_given),
@@ -67,7 +85,8 @@ def launch(
         *(("--on-change", on_change) if on_change != "refuse" else ()),
     ]
     command = launching.build_launch(mode, processes=count, nodes=launching.located(nodes), arguments=arguments)
-    typer.echo(str(command))
+    if not (quiet or as_json):
+        typer.echo(str(command))
     launching.check_rendezvous(nodes)
     code = launching.run_launch(command)
     if code:

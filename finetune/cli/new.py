@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from finetune.proposing import Draft
 
 KINDS = "csv, tsv, json, jsonl or parquet"
-INTERRUPTED = 130
 
 
 def new(
@@ -107,11 +106,7 @@ def _check(optimizer: str, learning_rate: float | None) -> None:
 def _asked(option: str, question: str) -> str:
     if not sys.stdin.isatty():
         raise SettingError(option, "missing, and there is nobody to ask: give it")
-    try:
-        answer: str = typer.prompt(question)
-    except typer.Abort:
-        typer.echo()  # the shell's prompt is not to stand behind the question
-        raise typer.Exit(INTERRUPTED) from None
+    answer: str = typer.prompt(question)
     return answer
 
 

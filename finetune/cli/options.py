@@ -43,3 +43,5 @@ OnChange = Annotated[
         help="With --resume PATH, how another schedule, length or peak rate takes over.",
     ),
 ]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Say nothing but what fails.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for other programs to read.")]

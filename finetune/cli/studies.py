@@ -5,17 +5,20 @@ from __future__ import annotations
 import statistics
 from collections.abc import Mapping
 from itertools import pairwise
-from typing import Literal
+from typing import Any, Literal
 
 from rich.console import Console
 
+from finetune.cli.speech import complain
 from finetune.errors import SettingError
 from finetune.evaluation.analysis import analyse
+from finetune.evaluation.plain import as_plain
 from finetune.evaluation.runs import read_runs
 from finetune.evaluation.terminal import print_analyses
 from finetune.recipe import Share
 from finetune.study import Outcome
 from finetune.study.peaks import Choice, Scores
+from finetune.training import is_main_process
 from finetune.training.progress import say, say_table
 
 
@@ -39,8 +42,26 @@ def share_of(text: str) -> Share:
     return Share(int(number), int(of))
 
 
+def outcome_as_plain(outcome: Outcome) -> dict[str, Any]:
+    """Returns what came of a study, in values that JSON has."""
+    return {
+        "directory": str(outcome.directory),
+        "peak_rates": [choice.to_dict() for choice in outcome.choices.values()],
+        "failed": [{"run": done.job.label, "role": done.job.role, "problem": done.problem} for done in outcome.failed],
+        **(as_plain(analyse(read_runs([outcome.directory]))) if _is_comparable(outcome) else {}),
+    }
+
+
+def _is_comparable(outcome: Outcome) -> bool:
+    return any(done.job.part.role == "final" and done.status != "failed" for done in outcome.runs)
+
+
 def show_outcome(outcome: Outcome, console: Console) -> None:
-    """Prints what came of a study."""
+    """Prints what came of a study; where `console` is silent, what failed alone, on standard error."""
+    if console.quiet:
+        for done in outcome.failed if is_main_process() else ():
+            complain(f"{done.job.label}: {done.problem}")
+        return
     if outcome.choices:
         say(console, "Peak rates, chosen on validation:")
         say_table(
@@ -55,7 +76,7 @@ def show_outcome(outcome: Outcome, console: Console) -> None:
         )
     for done in outcome.failed:
         say(console, f"failed: {done.job.label}: {done.problem}")
-    if any(done.job.part.role == "final" and done.status != "failed" for done in outcome.runs):
+    if _is_comparable(outcome):
         say(console)
         print_analyses(analyse(read_runs([outcome.directory])), console)
         say(console, f"\nThe report: finetune compare {outcome.directory} --html report.html")

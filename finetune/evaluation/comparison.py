@@ -132,10 +132,7 @@ class Comparison:
     @property
     def contexts(self) -> dict[str, list[Row]]:
         """The rows of each context, by its words, in their order."""
-        contexts: dict[str, list[Row]] = {}
-        for row in self.rows:
-            contexts.setdefault(row.context, []).append(row)
-        return contexts
+        return _by_context(self.rows)
 
     @property
     def judged(self) -> str:
@@ -309,19 +306,7 @@ def _labels(settings: Sequence[Mapping[str, Any]]) -> list[str]:
 
 
 def _cautions(rows: Sequence[Row], split: str, direction: Direction) -> Iterable[str]:
-    if len(rows) > 1:
-        if len({row.seeds for row in rows}) > 1:
-            yield (
-                "The rows have different seeds: only those that two rows share are paired, and the rows' means are of "
-                "others too, so that they also differ by the seeds."
-            )
-        fewest = min(len(row.finished) for row in rows)
-        if fewest < FEWEST_SEEDS:
-            seeds = "one seed" if fewest == 1 else f"{fewest} seeds"
-            yield (
-                f"With {seeds} in a row, this can't say which schedule is better: "
-                f"a difference may come from the seed alone. Run {FEWEST_SEEDS} or more (training.seed=1, 2, …)."
-            )
+    yield from _of_seeds(_set_against_each_other(rows))
     unstudied = _unstudied(rows)
     if unstudied:
         yield (
@@ -364,6 +349,36 @@ def _cautions(rows: Sequence[Row], split: str, direction: Direction) -> Iterable
                 f"{row.name}: {row.diverged} of its {len(row.runs)} runs diverged; its scores are of the others only, "
                 f"and so {direction.flattering} for a schedule that can diverge."
             )
+
+
+def _set_against_each_other(rows: Sequence[Row]) -> list[list[Row]]:
+    """Returns the groups of rows that are compared: those of a context, or all where there is but one schedule."""
+    if len({row.label for row in rows}) == 1:
+        return [[*rows]]
+    return [*_by_context(rows).values()]
+
+
+def _by_context(rows: Sequence[Row]) -> dict[str, list[Row]]:
+    contexts: dict[str, list[Row]] = {}
+    for row in rows:
+        contexts.setdefault(row.context, []).append(row)
+    return contexts
+
+
+def _of_seeds(groups: Sequence[Sequence[Row]]) -> Iterable[str]:
+    several = [group for group in groups if len(group) > 1]
+    if any(len({row.seeds for row in group}) > 1 for group in several):
+        yield (
+            "The rows have different seeds: only those that two rows share are paired, and the rows' means are of "
+            "others too, so that they also differ by the seeds."
+        )
+    fewest = min((len(row.finished) for group in several for row in group if row.finished), default=FEWEST_SEEDS)
+    if fewest < FEWEST_SEEDS:
+        seeds = "one seed" if fewest == 1 else f"{fewest} seeds"
+        yield (
+            f"With {seeds} in a row, this can't say which schedule is better: "
+            f"a difference may come from the seed alone. Run {FEWEST_SEEDS} or more (training.seed=1, 2, …)."
+        )
 
 
 def _unstudied(rows: Sequence[Row]) -> list[str]:

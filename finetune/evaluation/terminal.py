@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from textwrap import wrap
 
 from rich import box
 from rich.console import Console
@@ -29,11 +30,10 @@ def print_analyses(analyses: Analyses, console: Console) -> None:
 
 def _print_analysis(analysis: Analysis, console: Console) -> None:
     comparison = analysis.comparison
-    say(console, [f"{comparison.name}: {comparison.judged}", ""])
-    points = Table.grid(padding=(0, 1))
-    for sentence in [*analysis.conclusion, *analysis.cautions]:
-        points.add_row("•", _text(sentence))
-    console.print(points, highlight=False)
+    say(console, [f"{comparison.name}: {comparison.judged}"])
+    sentences = [*analysis.conclusion, *analysis.cautions]
+    if sentences:
+        say(console, ["", *(f"• {sentence}" for sentence in sentences)])
     for table in tables_of(analysis):
         print_table(table, console)
 
@@ -53,9 +53,12 @@ def print_table(table: TextTable, console: Console) -> None:
 
 
 def say(console: Console, lines: Iterable[str]) -> None:
-    """Prints lines, whatever stands in them."""
-    for line in lines:
-        console.print(_text(line), highlight=False)
+    """Prints lines, whatever stands in them; those that are wider than a terminal are broken at words, those of a list
+    set in."""
+    for line in map(visible, lines):
+        width = console.width if console.is_terminal else _UNLIMITED
+        for part in wrap(line, width, subsequent_indent="  " * line.startswith("• ")) or [""]:
+            console.print(Text(part), highlight=False, soft_wrap=True)
 
 
 def _text(words: str) -> Text:

@@ -40,7 +40,9 @@ def given_rows(
             naming = () if PIPED in files else naming_files
             yield load_files({GIVEN: paths}, keep=Cache(aside).keep, naming_files=naming)[GIVEN]
         except DataError as error:
-            raise DataError(str(error).replace(f"{aside}/piped{suffix}", "standard input")) from error
+            shown = str(error).replace(f"{aside}/piped{suffix}", "standard input")
+            named = "standard input" if PIPED in files else ", ".join(files)
+            raise DataError(shown.replace(f"the {GIVEN} split", named)) from error
 
 
 def _piped(path: Path) -> Path:

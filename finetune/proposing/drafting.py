@@ -6,18 +6,19 @@ import json
 import math
 import os
 import re
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from finetune.data import Rows, load_files
-from finetune.errors import SettingError
+from finetune.errors import SettingError, did_you_mean
 from finetune.proposing.splitting import SHARES, split_rows
 from finetune.proposing.tasks import LOOK, Proposal, propose_task, shares
 from finetune.recipe.nodes import read_scalar
 from finetune.schedules import make_schedule
-from finetune.tasks import TASKS, as_task
+from finetune.tasks import TASKS
 from finetune.tasks.model_folder import CONFIG, check_location, number_in
 from finetune.tasks.token_lengths import read_tokenizer, token_lengths
 
@@ -78,7 +79,8 @@ def draft_recipe(path: Path, wishes: Wishes) -> Draft:
     Raises FinetuneError for data or a model that can't be read, and where nothing tells what the data is for.
     """
     if wishes.task is not None and wishes.task not in TASKS:
-        raise SettingError("--task", f'"{wishes.task}" is not one of {", ".join(TASKS)}')
+        choices = f"{', '.join(TASKS)}{did_you_mean(wishes.task, TASKS)}"
+        raise SettingError("--task", f'"{wishes.task}" is not one of {choices}')
     check_location(str(wishes.folder or wishes.model), local=wishes.folder is not None)
     splits = load_files(wishes.files)
     proposal = propose_task(splits["train"], task=wishes.task, text=wishes.text, label=wishes.label)
@@ -90,11 +92,12 @@ def draft_recipe(path: Path, wishes: Wishes) -> Draft:
         splits = split_rows(splits["train"], proposal.inputs, label=proposal.label, shares=SHARES)
         tables = {path.parent / folder / f"{split}.parquet": rows for split, rows in splits.items()}
         files = {split: [f"{folder}/{split}.parquet"] for split in splits}
+    lengths = _lengths(wishes, splits["train"], proposal)
     lines = [
         *_header(path, wishes, splits, proposal),
-        *_task_and_model(path, wishes, splits, proposal),
+        *_task_and_model(path, wishes, proposal, lengths),
         *_data(files, made=bool(tables)),
-        *_training(path, wishes, splits["train"], proposal),
+        *_training(path, wishes, splits["train"], longest=lengths.chosen if lengths else proposal.longest),
     ]
     return Draft(path, "\n".join(lines) + "\n", tables)
 
@@ -112,19 +115,24 @@ def _header(path: Path, wishes: Wishes, splits: Mapping[str, Rows], proposal: Pr
         labels = shares(splits["train"].values(proposal.label))
         shown = ", ".join(f"{name} {share:.0%}" for name, share in labels[:5])
         yield f"# Classes of train: {shown}{f' and {len(labels) - 5} more' if len(labels) > 5 else ''}."
-    yield f"# See:     finetune check {path.name}"
-    yield f"# Run:     finetune run {path.name}"
+    yield f"# See:     finetune check {_as_typed(path)}"
+    yield f"# Run:     finetune run {_as_typed(path)}"
     if len(wishes.compare) > 1:
-        yield f"# Compare: finetune study {path.name}"
+        yield f"# Compare: finetune study {_as_typed(path)}"
 
 
-def _task_and_model(path: Path, wishes: Wishes, splits: Mapping[str, Rows], proposal: Proposal) -> Iterator[str]:
+def _as_typed(path: Path) -> str:
+    """Returns a path as it is typed from here: relative where it is here or below."""
+    here = Path.cwd()
+    return shlex.quote(str(path.relative_to(here) if path.is_relative_to(here) else path))
+
+
+def _task_and_model(path: Path, wishes: Wishes, proposal: Proposal, lengths: _Lengths | None) -> Iterator[str]:
     yield "task:"
     for name, value in proposal.settings.items():
         yield f"  {name}: {_yaml(value)}"
-    longest = _longest(wishes, splits["train"], proposal)
-    if longest is not None:
-        yield from longest
+    if lengths is not None:
+        yield f"  max_length: {lengths.chosen}  # {lengths.why}"
     yield "model:"
     if wishes.folder is None:
         yield f"  hub: {_yaml(wishes.model)}"
@@ -132,8 +140,16 @@ def _task_and_model(path: Path, wishes: Wishes, splits: Mapping[str, Rows], prop
         yield f"  path: {_yaml(_seen_from(path.parent, wishes.folder))}"
 
 
-def _longest(wishes: Wishes, rows: Rows, proposal: Proposal) -> list[str] | None:
-    """Returns the lines of max_length, None where the default of the task is as good as any."""
+@dataclass(frozen=True)
+class _Lengths:
+    """The `max_length` chosen by how many tokens texts have, and why."""
+
+    chosen: int
+    why: str
+
+
+def _lengths(wishes: Wishes, rows: Rows, proposal: Proposal) -> _Lengths | None:
+    """Returns None where the default of the task is as good as any, or nothing can tell."""
     texts = [name for name in (proposal.settings.get("text"), proposal.settings.get("text_pair")) if name]
     if not texts or proposal.settings["name"].endswith("language_modelling") or wishes.folder is None:
         return None
@@ -146,9 +162,7 @@ def _longest(wishes: Wishes, rows: Rows, proposal: Proposal) -> list[str] | None
     positions = number_in(wishes.folder / CONFIG, "max_position_embeddings") or covering
     chosen = min(max(LEAST_LENGTH, MULTIPLE * math.ceil(covering / MULTIPLE)), positions)
     share = sum(length <= chosen for length in lengths) / len(lengths)
-    return [
-        f"  max_length: {chosen}  # tokens: {share:.1%} of the texts looked at have no more, the longest {lengths[-1]}"
-    ]
+    return _Lengths(chosen, f"tokens: {share:.1%} of the texts looked at have no more, the longest {lengths[-1]}")
 
 
 def _data(files: Mapping[str, Sequence[str]], *, made: bool) -> Iterator[str]:
@@ -160,9 +174,8 @@ def _data(files: Mapping[str, Sequence[str]], *, made: bool) -> Iterator[str]:
         yield f"    {split}: {_yaml(those[0] if len(those) == 1 else list(those))}"
 
 
-def _training(path: Path, wishes: Wishes, train: Rows, proposal: Proposal) -> Iterator[str]:
-    length = as_task(dict(proposal.settings)).longest or 0
-    batch = SMALL_BATCH if length > LONG else BATCH
+def _training(path: Path, wishes: Wishes, train: Rows, *, longest: int | None) -> Iterator[str]:
+    batch = SMALL_BATCH if longest and longest > LONG else BATCH
     updates = -(-len(train) // batch)
     epochs = min(MOST_EPOCHS, max(EPOCHS, -(-LEAST_UPDATES // updates)))
     width = None if wishes.folder is None else number_in(wishes.folder / CONFIG, "hidden_size")
@@ -176,7 +189,7 @@ def _training(path: Path, wishes: Wishes, train: Rows, proposal: Proposal) -> It
         yield "  warmup: 10%"
     yield "optimizer:"
     yield f"  name: {wishes.optimizer}"
-    yield f"  learning_rate: {rate:g}  # the peak: {why}; finetune lr-find {path.name} looks for a better one"
+    yield f"  learning_rate: {rate:g}  # the peak: {why}; finetune lr-find {_as_typed(path)} looks for a better one"
     yield "training:"
     yield f"  duration: {epochs}ep  # {updates * epochs:,} updates"
     yield f"  batch_size: {batch}"

@@ -10,6 +10,7 @@ from typing import Any
 
 from finetune.data import Rows
 from finetune.errors import SettingError, did_you_mean, listed
+from finetune.tasks import as_task
 
 LABELS = (
     "label",
@@ -58,6 +59,11 @@ class Proposal:
             for key in ("text", "text_pair", "question", "context", "tokens", "prompt", "messages", "choices")
         )
         return tuple(name for name in names if isinstance(name, str))
+
+    @property
+    def longest(self) -> int | None:
+        """How many tokens the task takes of an example unless told otherwise, if it is of texts."""
+        return as_task(dict(self.settings)).longest
 
     @property
     def label(self) -> str | None:

@@ -25,6 +25,7 @@ from finetune.recipe.study import MOST_RUNS, SEED, Setting, Study, StudyBlock, f
 MOST_BYTES = 256 * 1024
 MOST_BASES = 20
 SUFFIXES = (".yaml", ".yml")
+TABLES = (".csv", ".tsv", ".jsonl", ".parquet")
 
 
 def load_recipe(path: Path | str, overrides: Sequence[str] = (), *, allow_plugins: bool = False) -> Recipe:
@@ -199,6 +200,9 @@ def _in_words(values: Mapping[str, Any]) -> str:
 def _read(path: Path, children: tuple[Path, ...]) -> tuple[Node, list[Problem]]:
     """Returns the tree of the file `path` over those of its bases; `children` are the files that inherit from it."""
     place = Place(str(path))
+    if path.suffix.lower() in TABLES:
+        remedy = f"finetune new RECIPE.yaml --data {path} proposes a recipe for it"
+        return Node(None, place), [Problem(place, "", f"a table, and no recipe; {remedy}")]
     try:
         with path.open("rb") as file:
             content = file.read(MOST_BYTES + 1)

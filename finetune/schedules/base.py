@@ -261,7 +261,7 @@ def _unknown(key: str, name: str, known: list[str]) -> str:
     here = ELSEWHERE.get(key, "")
     if here.startswith("nothing") or not {*known}.isdisjoint(re.findall(r"\w+", here)):
         return f"unknown key; here it is {here}"
-    return f"unknown key{did_you_mean(key, known) or f'; {name} has ' + ', '.join(known)}"
+    return f"unknown key{did_you_mean(key, ['name', *known]) or f'; {name} has ' + ', '.join(known)}"
 
 
 def as_schedule(value: Any, *, field: str = "schedule") -> Schedule:

@@ -8,13 +8,13 @@ from itertools import pairwise
 from types import TracebackType
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.progress import MofNCompleteColumn, Progress, TextColumn
 
 from finetune.errors import RunStopped
 from finetune.evaluation.forms import written
 from finetune.recipe import Rung, Study
 from finetune.study.jobs import Done
-from finetune.training.progress import duration, say
+from finetune.training.progress import bar_up_to, duration, say
 
 
 class StudyProgress:
@@ -28,7 +28,7 @@ class StudyProgress:
         self._began = time.perf_counter()
         self._bar = Progress(
             TextColumn("  runs"),
-            BarColumn(bar_width=30),
+            bar_up_to(30),
             MofNCompleteColumn(),
             TextColumn("{task.description}"),
             console=console,

@@ -181,7 +181,7 @@ def describe(tree: Tree) -> list[str]:
             rest, rows = _rows(tree, root)
             alike.setdefault(rows, Counter())[rest] += 1
     lines = [line for rows, where in alike.items() for line in (*_headings(where), *_aligned(rows))]
-    if alone:
+    if alone and lines:
         lines.append(f"{_counted(len(alone), 'run')} with no start in common: {_counted(sum(alone), 'update')}")
     return [*lines, _total(tree)]
 

@@ -179,8 +179,12 @@ def _truncated(plan: Plan, longest: int) -> str:
 
 def _parameters(model: ModelIdentity) -> str:
     count = model.trained_parameters
-    trained = "" if count is None else f", {count / 1e6:.1f}M trained" if count >= 1e5 else f", {count:,} trained"
-    return f"{model.parameters / 1e6:.1f}M parameters{trained}"
+    trained = "" if count is None else f", {_many(count)} trained"
+    return f"{_many(model.parameters)} parameters{trained}"
+
+
+def _many(count: int) -> str:
+    return f"{count / 1e6:.1f}M" if count >= 1e5 else f"{count:,}"
 
 
 def _new_tensors(plan: Plan) -> str:
@@ -189,7 +193,10 @@ def _new_tensors(plan: Plan) -> str:
 
 
 def _threads(layout: Layout) -> str:
-    return f", {torch.get_num_threads()} threads a process" if layout.device.type == "cpu" else ""
+    if layout.device.type != "cpu":
+        return ""
+    threads = torch.get_num_threads()
+    return f", {threads} thread{'s' * (threads > 1)} a process"
 
 
 def _precision_note(plan: Plan, precision: str) -> str:

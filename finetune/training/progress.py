@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Column
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from finetune.evaluation.forms import form_of, written
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from finetune.evaluation.record import Beside, RunRecord, Score
 
 PLAIN_LINES = 10
+NARROW = 72
+"""In a terminal of fewer columns than these the figures of a run need the room of the bar and the words."""
 
 
 def say(console: Console, text: str = "") -> None:
@@ -71,6 +74,11 @@ def _beside(other: Beside) -> str:
     return f"{', '.join(scores)}, after update {other.last.step}; not kept"
 
 
+def bar_up_to(width: int) -> BarColumn:
+    """Returns a bar that leaves to other columns what they need, and is `width` wide at most."""
+    return BarColumn(bar_width=None, table_column=Column(max_width=width))
+
+
 class RunProgress(TrainerCallback):
     """A bar with the rate, the loss and the time left on a terminal; elsewhere about ten lines a run.
 
@@ -80,12 +88,11 @@ class RunProgress(TrainerCallback):
     def __init__(self, console: Console) -> None:
         self._console = console
         self._bar = Progress(
-            TextColumn("  {task.description}"),
-            BarColumn(bar_width=30),
+            *([TextColumn("  {task.description}"), bar_up_to(30)] if console.width >= NARROW else []),
             MofNCompleteColumn(),
             TextColumn("{task.fields[figures]}"),
             TimeRemainingColumn(compact=True),
-            TextColumn("left"),
+            *([TextColumn("left")] if console.width >= NARROW else []),
             console=console,
             transient=True,
             disable=not console.is_terminal,

@@ -142,7 +142,7 @@ def test_labels_that_the_model_does_not_know(finetune, finished_run, tmp_path, m
 def test_data_without_labels(finetune, finished_run, tmp_path):
     code, _, err = finetune("evaluate", finished_run, write_later(tmp_path, [{"sentence": "a film"}]))
     assert code == 2
-    assert 'the given split has no column "label"; it has sentence' in err
+    assert 'jsonl has no column "label"; it has sentence' in err
 
 
 @pytest.mark.parametrize(

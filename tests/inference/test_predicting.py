@@ -308,7 +308,7 @@ def test_plugins_that_are_allowed_are_run(copied_run, tmp_path):
 
 def test_a_column_that_is_missing(refused):
     message = refused(rows=[{"sentense": "a film"}])
-    assert 'the given split has no column "sentence"; it has sentense (did you mean sentense?)' in message
+    assert 'jsonl has no column "sentence"; it has sentense (did you mean sentense?)' in message
 
 
 def test_a_text_that_is_missing(refused):
