@@ -202,11 +202,14 @@ def _untested(
     """Yields what can be said of too few seeds: a description, and no conclusion."""
     what, form = f"{comparison.direction.superlative} mean {comparison.judged}", comparison.form
     first, second = rows[0], rows[1]
-    means = [statistics.fmean(row.scores(comparison.split)) for row in (first, second)]
+    best, next_best = (f"{statistics.fmean(row.scores(comparison.split)):{form}}" for row in (first, second))
+    if best == next_best:
+        seen = f"{labels[first.name]} and {labels[second.name]} have the {what}, {best} each"
+    else:
+        seen = f"{labels[first.name]} has the {what}, {best}, and {labels[second.name]} comes next with {next_best}"
     seeds = min(len(contrast.seeds) for contrast in family)
     yield (
-        f"{labels[first.name]} has the {what}, {means[0]:{form}}, and {labels[second.name]} comes next with "
-        f"{means[1]:{form}}; {_count(seeds, 'seed')} can't tell that from luck: a test at 5% of "
+        f"{seen}; {_count(seeds, 'seed')} can't tell that from luck: a test at 5% of "
         f"{_count(len(family), 'difference')} takes {fewest_seeds(len(family))}."
     )
 

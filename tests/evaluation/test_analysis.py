@@ -146,6 +146,13 @@ def test_with_fewer_than_five_seeds_only_what_can_not_be_said_is_said(study, con
     ]
 
 
+def test_equal_means_are_not_ranked(study, concluded):
+    assert concluded(study({"cosine": [0.80, 0.82], "step": [0.82, 0.80]})) == [
+        "cosine and step have the highest mean test accuracy, 0.8100 each; 2 seeds can't tell that from luck: a test "
+        "at 5% of 1 difference takes 6."
+    ]
+
+
 @pytest.mark.parametrize(("seeds", "schedules", "needed"), [(5, 2, 6), (6, 3, 7), (7, 4, 8)])
 def test_seeds_that_can_not_reach_five_percent_are_said_to_be_too_few(study, concluded, seeds, schedules, needed):
     # 2/2ⁿ times the number of pairs, 1, 3 or 6, is at most 0.05 from 6, 7 or 8 seeds on.

@@ -492,7 +492,8 @@ def readme_table():
     rows = [f"| schedule | {' | '.join(LIBRARIES)} |", "|---" * (len(LIBRARIES) + 1) + "|"]
     for name in SCHEDULES:
         cells = [AGREEMENT.get((name, library), ("",))[0] for library in LIBRARIES]
-        rows.append(f"| `{name}` | {' | '.join(cells)} |")
+        if any(cells):
+            rows.append(f"| `{name}` | {' | '.join(cells)} |")
     return "\n".join(rows)
 
 
