@@ -28,7 +28,7 @@ Every setting of a recipe, from the schema by which recipes are checked; this pa
 `scripts/write_reference.py`. A recipe needs `model`, `data` and `optimizer`, or a `base` that has them. A duration is a
 number of updates (`200`), a share of the run (`10%`), epochs (`0.5ep`), `64000 samples` or `2M tokens`.
 
-Editors complete and check recipes by `recipes/recipe.schema.json`, where a recipe's first line names it:
+Editors complete and check recipes by `recipes/recipe.schema.json`, where a comment of a recipe names it:
 
     # yaml-language-server: $schema=recipe.schema.json
 """

@@ -230,6 +230,17 @@ def run_offline(hub_cache):
 
 
 @pytest.fixture
+def rates_used():
+    """The rate of the first group in each step of whatever optimizer."""
+    from torch.optim.optimizer import register_optimizer_step_pre_hook
+
+    rates = []
+    hook = register_optimizer_step_pre_hook(lambda optimizer, *_: rates.append(optimizer.param_groups[0]["lr"]))
+    yield rates
+    hook.remove()
+
+
+@pytest.fixture
 def finetune(capfd):
     """Runs a command of the command line; returns its exit code and what it printed to each stream."""
     from finetune.cli import main

@@ -4,17 +4,15 @@ import json
 import os
 import shlex
 import subprocess
-import sys
 import threading
 import time
-from pathlib import Path
 
 import pytest
 
 from finetune.evaluation.record import find_runs, read_history, read_record
+from tests.docs.pages import BIN, ROOT, lines
 
-ROOT = Path(__file__).parents[1]
-BIN = Path(sys.executable).parent
+IN_THE_README = lines("README.md", "## A recipe", "accelerate launch ")
 
 pytestmark = pytest.mark.slow
 
@@ -70,8 +68,7 @@ def run_bert_sst2(hub_cache, tmp_path_factory):
 
 
 def test_bert_sst2_runs_word_for_word_as_the_readme_gives_it(run_bert_sst2):
-    line = "accelerate launch finetune/run.py recipes/bert_sst2.yaml"
-    assert line in (ROOT / "README.md").read_text(encoding="utf-8")
+    (line,) = IN_THE_README
     record, run, out = run_bert_sst2(line)
     assert record.status == "finished"
     assert record.identity.classes == ["negative", "positive"]

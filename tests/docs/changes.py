@@ -18,7 +18,7 @@ def put(folder, block):
         case "before", name:
             text = re.sub(rf"^{name}\b", f"{code}\n\n{name}", text, count=1, flags=re.MULTILINE)
         case "in", name:
-            text, count = re.subn(rf"^({name}\b.*[\[{{])$", rf"\1\n{code}", text, count=1, flags=re.MULTILINE)
+            text, count = re.subn(rf"^({name}\b[^=\n]*= [\[{{])", rf"\1\n{code}", text, count=1, flags=re.MULTILINE)
             assert count == 1, block
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf-8")

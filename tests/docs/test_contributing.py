@@ -1,16 +1,19 @@
-"""The examples of CONTRIBUTING.md, made in a copy of the package as the page says, linted, and tested by their own tests."""
+"""CONTRIBUTING.md: its examples, made in a copy of the package, linted, and tested by their own tests; and its map."""
 
 import os
 import re
 import shutil
 import subprocess
 import sys
+from itertools import pairwise
 
 import pytest
 
 from tests.docs.changes import put
-from tests.docs.pages import ROOT, code_in, page
+from tests.docs.pages import ROOT, code, lines
+from tests.test_architecture import ARROWS
 
+EXAMPLES = code("CONTRIBUTING.md", "python")
 SHARED = [
     "pyproject.toml",
     *(
@@ -28,7 +31,7 @@ def changed(tmp_path_factory):
     for name in SHARED:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, folder / name)
-    return folder, {put(folder, block) for block in code_in(page("CONTRIBUTING.md"), "python")}
+    return folder, {put(folder, block) for block in EXAMPLES}
 
 
 def run_in(folder, *arguments):
@@ -60,3 +63,28 @@ def test_their_tests_pass(changed):
     done = run_in(folder, "pytest", "-q", "-p", "no:cacheprovider", *tests)
     assert done.returncode == 0, done.stdout + done.stderr
     assert re.search(r"^\d+ passed", done.stdout, re.MULTILINE), done.stdout
+
+
+MAP = lines("CONTRIBUTING.md", "## The map", "finetune/")
+IMPORTS = lines("CONTRIBUTING.md", "## The map", "untrusted ")
+
+
+def named_in(rows):
+    """Returns the names at the beginnings of the map's rows, without the rows that go on with the one above."""
+    begun = [re.match(r"[\w./]+(?:, [\w./]+)*", row) for row in rows]
+    return {name.strip("/") for names in begun if names for name in names.group().split(", ")}
+
+
+def test_every_folder_and_every_part_is_on_the_map():
+    inner = [row[2:] for row in MAP if row.startswith("  ")]
+    parts = {path.name for path in (ROOT / "finetune").iterdir() if path.suffix == ".py" or path.is_dir()}
+    assert named_in(inner) - {"finetune"} == parts - {"__init__.py", "__main__.py", "__pycache__"}
+    assert {"finetune", "recipes", "scripts", "docs", "tests"} < named_in(MAP)
+    assert all((ROOT / name).is_dir() for name in named_in(MAP))
+
+
+def test_an_arrow_of_the_map_is_one_that_imports_may_follow():
+    for row in IMPORTS:
+        groups = [group.strip().split(", ") for group in row.split("◀")]
+        for sources, takers in pairwise(groups):
+            assert all(ARROWS[taker] & {*sources} for taker in takers), row

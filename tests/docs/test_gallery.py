@@ -9,9 +9,10 @@ import pytest
 from finetune.cli.schedules import PLATEAU_FALLS
 from finetune.recipe import read_schedule
 from finetune.schedules import SCHEDULES, Plateau, Run
-from tests.docs.pages import ROOT, commands_in, page
+from tests.docs.pages import ROOT, lines, page
 
 SCRIPTS = ROOT / "scripts"
+COMMANDS = lines("docs/gallery.md")
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +42,7 @@ def factors(schedule, updates):
 def test_a_picture_shows_the_schedules_of_the_command_above_it(gallery, name):
     """By their formulas, so that a stale picture is found without drawing all of them anew."""
     picture = page(f"docs/gallery/{name}.svg")
-    (line,) = [line for line in commands_in(page("docs/gallery.md")) if line.endswith(f"--output {name}.svg")]
+    (line,) = [line for line in COMMANDS if line.endswith(f"--output {name}.svg")]
     specs = gallery.specs_of(name)
     assert all(spec in line for spec in specs)
     assert {unescape(each) for each in gallery.names_in(picture)} >= set(specs)

@@ -11,11 +11,13 @@ import pytest
 
 from tests import tiny
 from tests.docs.changes import put
-from tests.docs.pages import ROOT, code_in, commands_in, page, section
+from tests.docs.pages import ROOT, code, lines, words_of
 
 LEFT_OUT = shutil.ignore_patterns(".*", "__pycache__", "assets", "runs", "site", "build", "dist", "*.egg-info")
 
 
+OWN_DATA = lines("README.md", "## Your own data")
+CHANGES, STEPS = code("CONTRIBUTING.md", "python", "### A schedule"), lines("CONTRIBUTING.md", "### A schedule")
 CHANGED = {
     "finetune/schedules/catalog.py",
     "tests/schedules/test_catalog.py",
@@ -53,7 +55,7 @@ def type_in(checkout):
     }
 
     def run(line, folder=checkout):
-        program, *arguments = line.split()
+        program, *arguments = words_of(line)
         done = subprocess.run(
             [*own[program], *arguments],
             cwd=folder,
@@ -85,8 +87,7 @@ def test_from_nothing_to_a_comparison_of_ones_own_data(type_in, tmp_path, tiny_m
         writer = csv.DictWriter(file, ["idx", "sentence", "label"])
         writer.writeheader()
         writer.writerows(tiny.sentences(120, seed=1))
-    lines = commands_in(section(page("README.md"), "## Your own data"))
-    printed = [type_in(line.replace("google-bert/bert-base-uncased", str(tiny_model)), tmp_path) for line in lines]
+    printed = [type_in(re.sub(r"google-bert/\S+", str(tiny_model), line), tmp_path) for line in OWN_DATA]
     assert {"cosine", "step"} <= set(re.findall(r"\w+", printed[-1]))
     assert "<svg" in (tmp_path / "report.html").read_text(encoding="utf-8")
 
@@ -94,10 +95,9 @@ def test_from_nothing_to_a_comparison_of_ones_own_data(type_in, tmp_path, tiny_m
 @pytest.mark.slow
 def test_a_schedule_is_added_with_its_test_and_its_documentation(type_in, checkout):
     _, before = changed_since({}, checkout)
-    steps = section(page("CONTRIBUTING.md"), "### A schedule")
-    for block in code_in(steps, "python"):
-        put(checkout, block)
-    for line in re.findall(r"^    (\S.*)$", re.sub(r"(?s)```.*?```", "", steps), re.MULTILINE):
+    for change in CHANGES:
+        put(checkout, change)
+    for line in STEPS:
         type_in(line)
     changed, now = changed_since(before, checkout)
     assert changed == CHANGED

@@ -9,7 +9,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from torch.optim.optimizer import register_optimizer_step_pre_hook
 
 from finetune.errors import SettingError
 from finetune.schedules import make_schedule
@@ -47,26 +46,17 @@ def test_every_example_is_tested():
     assert {path.stem for path in EXAMPLES.glob("*.py")} == set(CASES)
 
 
-@pytest.fixture
-def used():
-    """The rate of the first group in each step of whatever optimizer."""
-    rates = []
-    hook = register_optimizer_step_pre_hook(lambda optimizer, *_: rates.append(optimizer.param_groups[0]["lr"]))
-    yield rates
-    hook.remove()
-
-
 @pytest.mark.filterwarnings("default")  # of other libraries about each other
 @pytest.mark.parametrize("name", CASES)
-def test_the_optimizer_uses_the_rates_of_the_formula(name, used, monkeypatch, tmp_path):
+def test_the_optimizer_uses_the_rates_of_the_formula(name, rates_used, monkeypatch, tmp_path):
     for library in CASES[name][0]:
         pytest.importorskip(library, reason=f"{library} is not installed: scripts/venv dev")
     monkeypatch.chdir(tmp_path)
     told = main_of(name)()
     steps_of_each = 4 if name == "pytorch_loop" else 1  # its scheduler steps once an epoch, of four batches
     assert told == pytest.approx(expected(name))
-    assert used[::steps_of_each] == pytest.approx(expected(name))
-    assert len(used) == steps_of_each * len(told)
+    assert rates_used[::steps_of_each] == pytest.approx(expected(name))
+    assert len(rates_used) == steps_of_each * len(told)
 
 
 # Runs the script given and, as the interpreter ends, writes the rates that the optimizer of this process used.

@@ -8,20 +8,28 @@ import pytest
 from pyarrow import parquet
 
 from finetune.inference import onnx_export
+from tests.docs.pages import called, lines, words_of
 
 onnxruntime = pytest.importorskip("onnxruntime")
 pytest.importorskip("onnxscript")
 
+_, EXPORT = lines("README.md", "## After training", "finetune push")
+
 
 @pytest.fixture(scope="module")
 def exported(finished_run, tmp_path_factory):
-    """The folder of the exported model, and what was found when it was checked."""
-    from finetune import load_run
+    """The folder that the README's command makes, and what was found when the model in it was checked."""
+    place, found, export = tmp_path_factory.mktemp("exported"), [], onnx_export.export
 
-    folder = tmp_path_factory.mktemp("exported") / "onnx"
-    predictor = load_run(finished_run)
-    rows = onnx_export.checking_rows(predictor.run)
-    return folder, onnx_export.export(predictor, rows, folder, tolerance=1e-4)
+    def watched(*arguments, **options):
+        found.append(export(*arguments, **options))
+        return found[-1]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(place)
+        patch.setattr(onnx_export, "export", watched)
+        assert called(EXPORT.replace("runs/…/…", str(finished_run))) == 0
+    return place / words_of(EXPORT)[-1], found[0]
 
 
 @pytest.mark.slow

@@ -5,11 +5,11 @@ import shutil
 import signal
 import subprocess
 import time
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from tests.docs.pages import ROOT, lines, words_of
+
 SLURM = ROOT / "scripts" / "slurm"
 SCRIPTS = sorted(SLURM.iterdir())
 PROGRAMS = {
@@ -38,32 +38,52 @@ trap 'sleep 0.3; exit 75' USR1
 touch "$CALLS.begun"
 while :; do sleep 0.05; done
 """,
+    # As sbatch: runs a job at once, of an array its third task, with what Slurm sets by the options.
+    "sbatch": """
+echo "sbatch $*" >> "$CALLS"
+while [ $# -gt 0 ]; do
+    case "$1" in
+        --nodes=*) export SLURM_NNODES="${1#*=}" SLURM_JOB_NODELIST="node[7-8]" ;;
+        --array=1-*) export SLURM_ARRAY_TASK_MIN=1 SLURM_ARRAY_TASK_ID=3 SLURM_ARRAY_TASK_COUNT="${1##*-}" ;;
+        --parsable) echo "$SLURM_JOB_ID" ;;
+        --dependency=* | --ntasks=*) ;;
+        --wrap) exec bash -c "$2" ;;
+        -*) exit 64 ;;
+        *) exec bash "$@" >&2 ;;
+    esac
+    shift
+done
+""",
 }
 
 
 @pytest.fixture
-def slurm(tmp_path):
-    """A function that begins a script as Slurm does; returns the process, and a function that returns the calls made."""
+def environment(tmp_path):
+    """The variables of a job, whose programs write down how they are called."""
     programs = tmp_path / "bin"
     programs.mkdir()
     for name, text in PROGRAMS.items():
         (programs / name).write_text(f"#!/usr/bin/env bash\n{text}")
         (programs / name).chmod(0o755)
+    return os.environ | {
+        "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}",
+        "CALLS": str(tmp_path / "calls"),
+        "SLURM_SUBMIT_DIR": str(ROOT),
+        "SLURM_JOB_ID": "4711",
+        "SLURM_NNODES": "1",
+    }
+
+
+@pytest.fixture
+def slurm(tmp_path, environment):
+    """A function that begins a script as Slurm does; returns the process, and a function that returns the calls made."""
 
     def begin(script, *arguments, **variables):
         path = tmp_path / "slurm_script"  # Slurm runs a copy
         shutil.copy(SLURM / script, path)
-        environment = os.environ | {
-            "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}",
-            "CALLS": str(tmp_path / "calls"),
-            "SLURM_SUBMIT_DIR": str(ROOT),
-            "SLURM_JOB_ID": "4711",
-            "SLURM_NNODES": "1",
-            **variables,
-        }
         process = subprocess.Popen(
             ["bash", str(path), *arguments],
-            env=environment,
+            env=environment | variables,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -71,6 +91,26 @@ def slurm(tmp_path):
         return process, lambda: (tmp_path / "calls").read_text().splitlines()
 
     return begin
+
+
+@pytest.fixture
+def submit(tmp_path, environment):
+    """A function that gives a shell commands of a page in the repository's folder; returns the calls that come of it."""
+
+    def submit(*commands):
+        done = subprocess.run(
+            ["bash", "-ec", "\n".join(commands)],
+            cwd=ROOT,
+            env=environment | {"RUN_EXIT": "0"},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        return [call for call in (tmp_path / "calls").read_text().splitlines() if not call.startswith("srun ")]
+
+    return submit
 
 
 def wait_until_begun(tmp_path):
@@ -159,3 +199,26 @@ def test_a_job_that_ends_by_itself_ends_with_the_code_of_the_run(slurm, code):
     process.communicate(timeout=20)
     assert process.returncode == int(code)
     assert not any("requeue" in call for call in calls())
+
+
+(OF_A_RUN,) = lines("docs/launching.md", "## Slurm", "sbatch ")
+OF_A_STUDY = lines("docs/launching.md", "## Slurm", "job=")
+
+
+def test_a_run_is_submitted_as_the_page_says(submit):
+    *_, launched = submit(OF_A_RUN)
+    meets = "--machines 4 --rendezvous node7:24711 --max-restarts 3"
+    assert launched == f"finetune launch RECIPE --on fsdp2 {meets} --rank 1"
+
+
+def test_a_study_is_submitted_as_the_page_says(submit):
+    _, third, after, rest = submit(*OF_A_STUDY)
+    assert third == "finetune study STUDY --share 3/16"
+    assert after.split()[1] == "--dependency=afterany:4711"
+    assert rest == f"finetune {' '.join(words_of(words_of(OF_A_STUDY[1])[-1])[1:])}"
+
+
+def test_the_header_of_a_script_submits_it_as_the_page_does():
+    assert f"\n#   {OF_A_RUN}\n" in (SLURM / "train.sbatch").read_text()
+    header = (SLURM / "study_array.sbatch").read_text().replace("RECIPE [KEY=VALUE]...", "STUDY")
+    assert all(f"\n#   {line}\n" in header for line in OF_A_STUDY)
