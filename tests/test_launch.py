@@ -34,7 +34,7 @@ def launch(command, *, environment=None, cwd=ROOT):
         | (environment or {}),
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=900,
         check=False,
     )
 

@@ -62,7 +62,7 @@ def type_in(checkout):
             env=os.environ | {"PYTHONPATH": str(checkout)},
             capture_output=True,
             text=True,
-            timeout=600,
+            timeout=900,
             check=False,
         )
         assert done.returncode == 0, f"{line}\n{done.stdout}{done.stderr}"

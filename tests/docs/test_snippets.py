@@ -195,7 +195,7 @@ def test_caches_made_by_hand_are_read_as_the_page_says(tmp_path, tiny_model):
         env=os.environ | {"PATH": f"{BIN}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=900,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr

@@ -142,14 +142,14 @@ def test_a_job_can_be_put_back_and_is_told_in_time(script):
 
 def test_a_job_on_one_node(slurm):
     process, calls = slurm("train.sbatch", "r.yaml", "schedule=step", "--on", "fsdp2", RUN_EXIT="0")
-    text, _ = process.communicate(timeout=20)
+    text, _ = process.communicate(timeout=120)
     assert process.returncode == 0, text
     assert calls()[1:] == ["finetune launch r.yaml schedule=step --on fsdp2 --rank 1"]
 
 
 def test_a_job_on_two_nodes_meets_on_the_first(slurm):
     process, calls = slurm("train.sbatch", "r.yaml", SLURM_NNODES="2", SLURM_JOB_NODELIST="node[7-8]", RUN_EXIT="0")
-    text, _ = process.communicate(timeout=20)
+    text, _ = process.communicate(timeout=120)
     assert process.returncode == 0, text
     assert calls()[0] == "scontrol show hostnames node[7-8]"
     meets = "--machines 2 --rendezvous node7:24711 --max-restarts 3"
@@ -160,7 +160,7 @@ def test_a_job_on_two_nodes_meets_on_the_first(slurm):
 def test_each_task_of_an_array_makes_its_share(slurm, identifier, share):
     variables = {"SLURM_ARRAY_TASK_ID": identifier, "SLURM_ARRAY_TASK_MIN": "0", "SLURM_ARRAY_TASK_COUNT": "3"}
     process, calls = slurm("study_array.sbatch", "study.yaml", "output=there", RUN_EXIT="0", **variables)
-    text, _ = process.communicate(timeout=20)
+    text, _ = process.communicate(timeout=120)
     assert process.returncode == 0, text
     assert calls()[1:] == [f"finetune study study.yaml output=there --share {share}"]
 
@@ -169,7 +169,7 @@ def test_a_job_that_makes_room_goes_back_into_the_queue(slurm, tmp_path):
     process, calls = slurm("train.sbatch", "r.yaml")
     wait_until_begun(tmp_path)
     process.send_signal(signal.SIGUSR1)
-    text, _ = process.communicate(timeout=20)
+    text, _ = process.communicate(timeout=120)
     assert process.returncode == 75, text
     assert calls()[-1] == "scontrol requeue 4711"
     assert "job 4711 goes back into the queue" in text
@@ -179,7 +179,7 @@ def test_where_that_fails_the_job_says_so(slurm, tmp_path):
     process, _ = slurm("train.sbatch", "r.yaml", SCONTROL_EXIT="1")
     wait_until_begun(tmp_path)
     process.send_signal(signal.SIGUSR1)
-    text, _ = process.communicate(timeout=20)
+    text, _ = process.communicate(timeout=120)
     assert process.returncode == 75
     assert "scontrol couldn't; submit the job again" in text
 
@@ -188,7 +188,7 @@ def test_a_job_that_is_cancelled_stops_in_good_order_and_for_good(slurm, tmp_pat
     process, calls = slurm("train.sbatch", "r.yaml")
     wait_until_begun(tmp_path)
     process.send_signal(signal.SIGTERM)
-    text, _ = process.communicate(timeout=20)
+    text, _ = process.communicate(timeout=120)
     assert process.returncode == 75, text
     assert not any("requeue" in call for call in calls())
 
@@ -196,7 +196,7 @@ def test_a_job_that_is_cancelled_stops_in_good_order_and_for_good(slurm, tmp_pat
 @pytest.mark.parametrize("code", ["1", "2", "75"])
 def test_a_job_that_ends_by_itself_ends_with_the_code_of_the_run(slurm, code):
     process, calls = slurm("train.sbatch", "r.yaml", RUN_EXIT=code)
-    process.communicate(timeout=20)
+    process.communicate(timeout=120)
     assert process.returncode == int(code)
     assert not any("requeue" in call for call in calls())
 

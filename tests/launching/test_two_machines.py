@@ -89,7 +89,7 @@ def test_where_a_process_dies_both_machines_meet_again_and_the_run_is_as_if_noth
     victim.kill()
     (run,) = [path.parent for path in output.rglob("recipe.yaml")]
     made_before = updates(run)
-    texts = [launcher.communicate(timeout=240)[0] for launcher in launchers]
+    texts = [launcher.communicate(timeout=480)[0] for launcher in launchers]
     assert [launcher.returncode for launcher in launchers] == [0, 0], texts
     assert "after update 20" in "".join(texts) or "after update 40" in "".join(texts), texts
     # What was made before, the restart from the checkpoint made again, bit for bit.
