@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from finetune.evaluation.claims import Measured, of
-from finetune.evaluation.comparison import Comparison, Row
+from finetune.evaluation.comparison import Comparison
 from finetune.evaluation.contrasts import LEVEL
 from finetune.evaluation.direction import Direction
 from finetune.evaluation.forms import form_of
+from finetune.evaluation.rows import Row
 from finetune.evaluation.statistics import Interval, interquartile_mean
 
 if TYPE_CHECKING:

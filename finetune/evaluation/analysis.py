@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from finetune.errors import SettingError, did_you_mean
 from finetune.evaluation.across import AcrossContexts, across_contexts
 from finetune.evaluation.claims import Measured, PeakPoint, measure, peak_points
-from finetune.evaluation.comparison import Comparison, Row, compare
+from finetune.evaluation.comparison import Comparison, compare
 from finetune.evaluation.contrasts import Contrast, contrasts, fewest_seeds, is_of
+from finetune.evaluation.rows import Row
 from finetune.evaluation.runs import RecordedRun
 from finetune.evaluation.statistics import indistinguishable
 

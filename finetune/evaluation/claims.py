@@ -9,10 +9,11 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any, Literal
 
-from finetune.evaluation.comparison import Comparison, Row, best_score
+from finetune.evaluation.comparison import Comparison
 from finetune.evaluation.direction import Direction
 from finetune.evaluation.forms import PLAIN
 from finetune.evaluation.record import RunRecord
+from finetune.evaluation.rows import Row, best_score
 from finetune.evaluation.runs import EvaluationPoint, RecordedRun
 from finetune.evaluation.statistics import Interval, mean_interval
 

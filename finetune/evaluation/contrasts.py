@@ -9,8 +9,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from finetune.evaluation.comparison import FEWEST_SEEDS, Comparison, Row
+from finetune.evaluation.cautions import FEWEST_SEEDS
+from finetune.evaluation.comparison import Comparison
 from finetune.evaluation.record import RunRecord
+from finetune.evaluation.rows import Row
 from finetune.evaluation.runs import RecordedRun
 from finetune.evaluation.statistics import (
     Interval,

@@ -10,9 +10,10 @@ from typing import Any
 
 from finetune.errors import SettingError
 from finetune.evaluation.analysis import Analyses, Analysis
-from finetune.evaluation.comparison import Comparison, Row
+from finetune.evaluation.comparison import Comparison
 from finetune.evaluation.markdown import escaped, table_line
 from finetune.evaluation.record import write_atomically
+from finetune.evaluation.rows import Row
 from finetune.evaluation.runs import RecordedRun
 from finetune.evaluation.tables import TextTable, table_across, tables_of
 

@@ -9,8 +9,9 @@ from typing import Any
 from finetune.evaluation.across import AcrossContexts
 from finetune.evaluation.analysis import Analyses, Analysis, Finding
 from finetune.evaluation.claims import Measured
-from finetune.evaluation.comparison import Comparison, Row
+from finetune.evaluation.comparison import Comparison
 from finetune.evaluation.contrasts import Contrast
+from finetune.evaluation.rows import Row
 from finetune.evaluation.statistics import Interval
 
 

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from finetune.evaluation.across import AcrossContexts
 from finetune.evaluation.analysis import Analysis
 from finetune.evaluation.claims import Measure, Measured, measures_of
-from finetune.evaluation.comparison import Comparison, Row
+from finetune.evaluation.comparison import Comparison
 from finetune.evaluation.contrasts import Contrast
+from finetune.evaluation.rows import Row
 from finetune.evaluation.statistics import Interval
 from finetune.keys import brief
 

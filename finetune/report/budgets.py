@@ -9,7 +9,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from finetune.evaluation.comparison import Row, in_words
+from finetune.evaluation.rows import Row, in_words
 from finetune.report import svg
 from finetune.report.axes import Axis, padded, shared
 from finetune.report.figure import Figure

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from finetune.evaluation.comparison import Row
+from finetune.evaluation.rows import Row
 from finetune.report import svg
 from finetune.report.axes import Axis, padded, shared
 from finetune.report.figure import Figure

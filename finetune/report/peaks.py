@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from markupsafe import Markup
 
 from finetune.evaluation.claims import PEAK, PeakPoint
-from finetune.evaluation.comparison import in_words
+from finetune.evaluation.rows import in_words
 from finetune.figures.curves import number
 from finetune.report import svg
 from finetune.report.axes import Axis, padded, shared

@@ -9,8 +9,8 @@ from typing import Any
 import yaml
 
 from finetune.evaluation.claims import PEAK
-from finetune.evaluation.comparison import Row
 from finetune.evaluation.record import RunRecord
+from finetune.evaluation.rows import Row
 from finetune.figures.curves import number
 from finetune.keys import brief
 from finetune.report.tables import Cell, Line, Name, Table

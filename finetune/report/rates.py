@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from markupsafe import Markup
 
-from finetune.evaluation.comparison import Row
+from finetune.evaluation.rows import Row
 from finetune.figures.curves import Curve, number
 from finetune.report.axes import MARGIN, Axis, shared
 from finetune.report.figure import Figure, Panel

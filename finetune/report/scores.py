@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from markupsafe import Markup
 
-from finetune.evaluation.comparison import Row
+from finetune.evaluation.rows import Row
 from finetune.evaluation.statistics import Interval
 from finetune.figures.curves import Span
 from finetune.figures.palette import PIXELS_PER_LETTER

@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 from finetune.evaluation.across import AcrossContexts
 from finetune.evaluation.analysis import Analyses, Finding
 from finetune.evaluation.claims import Measure, Measured, measures_of
-from finetune.evaluation.comparison import Row
 from finetune.evaluation.contrasts import Contrast
+from finetune.evaluation.rows import Row
 from finetune.evaluation.statistics import Interval
 from finetune.report.forest import names_of, verdict
 from finetune.report.legend import Legend

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from finetune.evaluation.analysis import Analysis
-from finetune.evaluation.comparison import Row
 from finetune.evaluation.direction import Direction
+from finetune.evaluation.rows import Row
 from finetune.evaluation.statistics import Interval
 from finetune.figures.curves import Span
 from finetune.report.axes import shared
