@@ -17,23 +17,6 @@ def make_optimizer():
     return make
 
 
-@pytest.fixture(scope="session")
-def rates_used(make_optimizer):
-    """Returns the rate of each of `updates` updates, from a peak of 1, under the scheduler made over an optimizer."""
-
-    def run(make_scheduler, updates):
-        optimizer = make_optimizer(1.0)
-        scheduler = make_scheduler(optimizer)
-        rates = []
-        for _ in range(updates):
-            rates.append(optimizer.param_groups[0]["lr"])
-            optimizer.step()
-            scheduler.step()
-        return rates
-
-    return run
-
-
 class Regression(torch.nn.Module):
     def __init__(self):
         super().__init__()
