@@ -10,7 +10,8 @@ from pathlib import Path
 from tests import tiny
 from tests.disks import DISTURBANCES, EVERY, disturb_disks, why_not
 from tests.faults import ALONE, TWO, Faults, finish, from_json, kill_at_random, show, spoil_checkpoints, to_json
-from tests.fuzzing import fuzz_recipes, fuzz_records
+from tests.spoilt_recipes import fuzz_recipes
+from tests.spoilt_records import fuzz_records
 
 RESULT = Path(__file__).parents[1] / "scripts" / "bench" / "faults.json"
 

@@ -1,6 +1,6 @@
 """Spoilt records, histories and predictions: each is compared or refused, and none ends in a traceback."""
 
-from tests.fuzzing import fuzz_records
+from tests.spoilt_records import fuzz_records
 
 
 def test_some_hundred_spoilt_runs_are_compared_or_refused(tmp_path):

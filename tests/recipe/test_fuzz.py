@@ -1,6 +1,6 @@
 """Spoilt recipes: each is read or refused, soon and in words that can be shown."""
 
-from tests.fuzzing import fuzz_recipes
+from tests.spoilt_recipes import fuzz_recipes
 
 
 def test_some_hundred_spoilt_recipes_are_read_or_refused():
