@@ -1,14 +1,13 @@
 """`finetune export`: ONNX that computes what the model does, for any shape of batch, or nothing at all."""
 
-import json
 import sys
 
 import numpy as np
 import pytest
-from pyarrow import parquet
 
 from finetune.inference import onnx_export
 from tests.docs.pages import called, lines, words_of
+from tests.inference.finished import record_of, recorded, texts_of
 
 onnxruntime = pytest.importorskip("onnxruntime")
 pytest.importorskip("onnxscript")
@@ -51,13 +50,13 @@ def test_another_program_gets_the_recorded_predictions(exported, finished_run, c
     from transformers import AutoTokenizer
 
     folder, _ = exported
-    texts = parquet.read_table(finished_run.parents[2] / "test.parquet").column("sentence").to_pylist()[:count]
+    texts = texts_of(finished_run)[:count]
     given = AutoTokenizer.from_pretrained(folder)(texts, padding=True, return_tensors="np")
     session = onnxruntime.InferenceSession(str(folder / "model.onnx"), providers=["CPUExecutionProvider"])
     (logits,) = session.run(None, {name: array.astype(np.int64) for name, array in given.items()})
     shares = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
-    recorded = parquet.read_table(finished_run / "predictions" / "test.parquet").column("probability_positive")
-    np.testing.assert_allclose(shares[:, 1], recorded.to_numpy()[:count], atol=1e-5)
+    expected = recorded(finished_run).column("probability_positive").to_numpy()[:count]
+    np.testing.assert_allclose(shares[:, 1], expected, atol=1e-5)
 
 
 def refused(finetune, *arguments, code=2):
@@ -106,9 +105,8 @@ def test_libraries_that_are_missing(finetune, finished_run, tmp_path, monkeypatc
 
 
 def test_validation_data_that_is_gone(finetune, copied_run, tmp_path):
-    record = json.loads((copied_run / "record.json").read_text())
-    record["recipe"]["data"]["files"]["validation"] = [str(tmp_path / "gone.csv")]
-    (copied_run / "record.json").write_text(json.dumps(record))
+    with record_of(copied_run) as record:
+        record["recipe"]["data"]["files"]["validation"] = [str(tmp_path / "gone.csv")]
     message = refused(finetune, copied_run, tmp_path / "onnx")
     assert "gone.csv: no such file; to check the exported model on other rows, give their file by --check" in message
 
