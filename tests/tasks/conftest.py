@@ -1,4 +1,6 @@
-"""The tiny model as a source, and its tokenizer."""
+"""The tiny model as a source, and its tokenizer; and copies to spoil."""
+
+import shutil
 
 import pytest
 
@@ -10,6 +12,12 @@ def source(tiny_model):
     from finetune.tasks.pretrained import Pretrained
 
     return Pretrained(str(tiny_model), local=True)
+
+
+@pytest.fixture
+def folder(tiny_model, tmp_path):
+    """A copy of the tiny model, to be spoilt."""
+    return shutil.copytree(tiny_model, tmp_path / "model")
 
 
 @pytest.fixture(scope="session")

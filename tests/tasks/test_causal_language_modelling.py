@@ -1,6 +1,5 @@
 """Sequences and labels of causal language models, against transformers' own loss and its masks of answers."""
 
-import json
 import shutil
 
 import numpy as np
@@ -16,6 +15,7 @@ from finetune.tasks import CausalLanguageModelling, as_task
 from finetune.tasks.pretrained import Weights
 from finetune.training.cache import Cache
 from tests import tiny
+from tests.tasks.model_folders import configure, local
 
 TEXTS = tiny.successions(40, seed=5)
 WITH_MASKS = (
@@ -311,10 +311,8 @@ def folder(tiny_causal_model, tmp_path):
 
 
 def load(folder, task=None):
-    from finetune.tasks.pretrained import Pretrained
-
     task = task or CausalLanguageModelling(max_length=16)
-    source = Pretrained(str(folder), local=True)
+    source = local(folder)
     return task.load_model(source, classes=(), processor=task.load_processor(source), seed=0)
 
 
@@ -368,8 +366,7 @@ def test_a_tokenizer_without_a_template_can_write_no_messages(folder):
 
 
 def test_a_trained_model_generates_by_the_settings_it_came_with(folder, tmp_path):
-    path = folder / "generation_config.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"repetition_penalty": 1.5}))
+    configure(folder, "generation_config.json", repetition_penalty=1.5)
     loaded = load(folder)
     for number, each in enumerate((loaded, Weights.of(loaded).load(seed=0))):
         each.model.save_pretrained(tmp_path / str(number))

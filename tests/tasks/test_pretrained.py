@@ -1,7 +1,6 @@
-"""Loading tokenizers and models: what a folder must hold, what a seed decides, and what is said where it fails."""
+"""Loading models: what a folder must hold, what a seed decides, and what is said where it fails."""
 
 import dataclasses
-import json
 import shutil
 
 import pytest
@@ -9,35 +8,12 @@ import torch
 from safetensors.torch import load_file
 
 from finetune.errors import ModelError
-from finetune.tasks import TextClassification
 from finetune.tasks.pretrained import Pretrained, Weights, _with_dropout, load_tokenizer
-
-TASK = TextClassification(text="sentence", max_length=32)
-CLASSES = ("negative", "positive")
+from tests.tasks.model_folders import CLASSES, TASK, configure, halve, local
 
 
 def load(source, tokenizer, *, seed=0, classes=CLASSES):
     return TASK.load_model(source, classes=classes, processor=tokenizer, seed=seed)
-
-
-@pytest.fixture
-def folder(tiny_model, tmp_path):
-    """A copy of the tiny model, to be spoilt."""
-    return shutil.copytree(tiny_model, tmp_path / "model")
-
-
-def local(folder):
-    return Pretrained(str(folder), local=True)
-
-
-def configure(folder, **settings):
-    path = folder / "config.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | settings))
-
-
-def halve(path):
-    content = path.read_bytes()
-    path.write_bytes(content[: len(content) // 2])
 
 
 def test_a_whole_folder_passes_the_check(source):
@@ -195,74 +171,6 @@ def test_a_broken_config_is_a_model_error(folder, tokenizer, config):
         load_tokenizer(local(folder), max_length=32)
 
 
-@pytest.mark.parametrize("name", ["tokenizer.json", "tokenizer_config.json"])
-def test_a_broken_tokenizer_is_a_model_error(folder, name):
-    halve(folder / name)
-    with pytest.raises(ModelError, match="the tokenizer can't be loaded: ") as caught:
-        load_tokenizer(local(folder), max_length=32)
-    assert str(folder) in str(caught.value)
-
-
-def test_a_missing_tokenizer_is_a_model_error(folder):
-    # transformers gives one that takes every word for unknown.
-    (folder / "tokenizer.json").unlink()
-    with pytest.raises(ModelError, match=r"holds no vocabulary; is its tokenizer\.json missing\?"):
-        load_tokenizer(local(folder), max_length=32)
-
-
-def test_a_tokenizer_with_more_tokens_than_the_model_is_refused(folder, tokenizer):
-    configure(folder, vocab_size=len(tokenizer) - 1)
-    with pytest.raises(ModelError, match=f"has {len(tokenizer)} tokens, but its model only {len(tokenizer) - 1}"):
-        load_tokenizer(local(folder), max_length=32)
-
-
-def test_a_token_numbered_beyond_the_model_is_refused(folder, tokenizer):
-    size = len(tokenizer)
-    path = folder / "tokenizer.json"
-    content = json.loads(path.read_text())
-    content["model"]["vocab"]["film"] = size + 7
-    path.write_text(json.dumps(content))
-    with pytest.raises(
-        ModelError, match=f"has {size + 8} tokens, but its model only {size}; they don't belong together"
-    ):
-        load_tokenizer(local(folder), max_length=32)
-
-
-def test_the_longest_text_is_what_the_model_has_positions_for(source):
-    assert load_tokenizer(source, max_length=64)
-    with pytest.raises(ModelError, match=r"takes 64 tokens at most, not 65; set task\.max_length to 64 or less"):
-        load_tokenizer(source, max_length=65)
-
-
-def test_a_tokenizer_that_allows_less_than_the_model_decides(folder):
-    path = folder / "tokenizer_config.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"model_max_length": 48}))
-    with pytest.raises(ModelError, match="takes 48 tokens at most"):
-        load_tokenizer(local(folder), max_length=64)
-
-
-def drop_special_tokens(folder, *names):
-    path = folder / "tokenizer_config.json"
-    settings = json.loads(path.read_text()) | dict.fromkeys(names) | {"tokenizer_class": "TokenizersBackend"}
-    path.write_text(json.dumps(settings))
-
-
-def test_without_a_padding_token_the_end_token_pads(folder):
-    drop_special_tokens(folder, "pad_token")
-    path = folder / "tokenizer_config.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"eos_token": "[SEP]"}))
-    tokenizer = load_tokenizer(local(folder), max_length=32)
-    assert tokenizer.pad_token_id == tokenizer.convert_tokens_to_ids("[SEP]")
-
-
-@pytest.mark.parametrize("limit", [[64], "64"])
-def test_a_limit_of_tokens_that_is_no_number_is_refused(folder, limit):
-    path = folder / "tokenizer_config.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"model_max_length": limit}))
-    with pytest.raises(ModelError, match=r"is not a number; leave it out|the tokenizer can't be loaded"):
-        load_tokenizer(local(folder), max_length=32)
-
-
 @pytest.mark.parametrize(
     "settings",
     [
@@ -284,12 +192,6 @@ def test_a_config_that_is_wrong_is_refused_or_of_no_effect(folder, tokenizer, se
     except ModelError:
         return
     assert loaded.model.config.hidden_size == 32
-
-
-def test_a_tokenizer_that_cannot_pad_is_refused(folder):
-    drop_special_tokens(folder, "pad_token")
-    with pytest.raises(ModelError, match="neither a padding nor an end token"):
-        load_tokenizer(local(folder), max_length=32)
 
 
 def test_a_model_out_of_reach_says_why(tokenizer):

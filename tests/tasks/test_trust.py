@@ -7,11 +7,8 @@ import pytest
 import torch
 
 from finetune.errors import ModelError
-from finetune.tasks import TextClassification
 from finetune.tasks.pretrained import Pretrained, load_tokenizer
-
-TASK = TextClassification(text="sentence", max_length=32)
-CLASSES = ("negative", "positive")
+from tests.tasks.model_folders import CLASSES, TASK, configure, local
 
 CODE = """
 from pathlib import Path
@@ -28,12 +25,6 @@ class StrangeTokenizer(BertTokenizerFast):
     pass
 """
 MODEL_MAP = {"AutoConfig": "code.StrangeConfig", "AutoModelForSequenceClassification": "code.StrangeModel"}
-
-
-@pytest.fixture
-def folder(tiny_model, tmp_path):
-    """A copy of the tiny model."""
-    return shutil.copytree(tiny_model, tmp_path / "model")
 
 
 @pytest.fixture
@@ -58,17 +49,8 @@ def with_code(folder, trace, monkeypatch):
     return put
 
 
-def configure(folder, file="config.json", **settings):
-    path = folder / file
-    path.write_text(json.dumps(json.loads(path.read_text()) | settings))
-
-
-def source_of(folder, **trust):
-    return Pretrained(str(folder), local=True, **trust)
-
-
 def load(folder, **trust):
-    source = source_of(folder, **trust)
+    source = local(folder, **trust)
     source.check()
     tokenizer = load_tokenizer(source, max_length=32)
     return TASK.load_model(source, classes=CLASSES, processor=tokenizer, seed=0).model
@@ -151,7 +133,7 @@ def test_an_index_names_safetensors_of_the_folder_and_nothing_else(folder, trace
 def test_a_broken_index_is_named(folder, text):
     (folder / "model.safetensors.index.json").write_text(text)
     with pytest.raises(ModelError, match=r"model\.safetensors\.index\.json: is no index of weights"):
-        source_of(folder).check()
+        local(folder).check()
 
 
 def test_weights_that_the_config_names_are_safetensors(folder, trace):
@@ -198,14 +180,14 @@ def test_a_link_out_of_the_folder_is_refused(folder, tmp_path, name):
     with pytest.raises(
         ModelError, match=f"is a link to {secret}, out of the model's folder; put the file itself there"
     ):
-        source_of(folder).check()
+        local(folder).check()
 
 
 def test_a_link_to_a_folder_outside_is_refused(folder, tmp_path):
     (tmp_path / "elsewhere").mkdir()
     (folder / "1_Pooling").symlink_to("../elsewhere", target_is_directory=True)
     with pytest.raises(ModelError, match="1_Pooling: is a link to"):
-        source_of(folder).check()
+        local(folder).check()
 
 
 def test_links_within_the_folder_and_to_the_folder_are_followed(folder, tmp_path):
@@ -227,7 +209,7 @@ def test_a_snapshot_in_the_cache_of_the_hub_is_a_folder(folder, tmp_path):
 def test_links_that_form_a_loop_are_no_crash(folder):
     (folder / "a").symlink_to("b")
     (folder / "b").symlink_to("a")
-    source_of(folder).check()
+    local(folder).check()
 
 
 def test_a_folder_is_not_taken_for_a_repository_of_its_name(folder, monkeypatch):
