@@ -253,3 +253,14 @@ def finetune(capfd):
         return end.value.code or 0, out, err
 
     return run
+
+
+@pytest.fixture
+def check(finetune, small_recipe, monkeypatch):
+    """Runs `finetune check` on the small recipe, or another, in its folder; returns what `finetune` does."""
+    monkeypatch.chdir(small_recipe.parent)
+
+    def run(*arguments, recipe=small_recipe):
+        return finetune("check", recipe, *arguments)
+
+    return run

@@ -6,7 +6,6 @@ import sys
 
 import pytest
 
-from finetune.cli import main
 from finetune.errors import DeviceError
 from finetune.estimates.architecture import architecture_of
 from finetune.estimates.memory import estimate_memory, split_batch
@@ -121,19 +120,6 @@ def test_what_fits_is_said_and_what_would(estimated):
     narrow = estimated(devices=2, memory=10**6)
     assert not any(narrow.largest.values())
     assert narrow.needed is None
-
-
-@pytest.fixture
-def check(small_recipe, capsys, monkeypatch):
-    """A function that checks the small recipe with arguments; returns the exit code, and what it said and complained."""
-    monkeypatch.chdir(small_recipe.parent)
-
-    def run(*arguments, recipe=small_recipe):
-        with pytest.raises(SystemExit) as end:
-            main(["check", str(recipe), *arguments])
-        return end.value.code, *capsys.readouterr()
-
-    return run
 
 
 @pytest.mark.parametrize(
