@@ -1,6 +1,9 @@
-"""The changes to the package that blocks of CONTRIBUTING.md say, each in its first line where it goes."""
+"""Copies of the repository: the changes to them that blocks of CONTRIBUTING.md say, and Python run with their code."""
 
+import os
 import re
+import subprocess
+import sys
 
 PLACE = re.compile(r"# (?P<path>[\w/]+\.py)(?:, (?P<where>before|in|among) (?P<what>[\w ]+))?\n+")
 
@@ -23,3 +26,18 @@ def put(folder, block):
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text, encoding="utf-8")
     return path
+
+
+def run_python(copy, *arguments, folder=None):
+    """Runs Python with the code of a copy, there or in `folder`; returns what it printed, once all went well."""
+    done = subprocess.run(
+        [sys.executable, *arguments],
+        cwd=folder or copy,
+        env=os.environ | {"PYTHONPATH": str(copy)},
+        capture_output=True,
+        text=True,
+        timeout=900,
+        check=False,
+    )
+    assert done.returncode == 0, f"{' '.join(arguments)}\n{done.stdout}{done.stderr}"
+    return done.stdout

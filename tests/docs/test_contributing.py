@@ -1,15 +1,12 @@
 """CONTRIBUTING.md: its examples, made in a copy of the package, linted, and tested by their own tests; and its map."""
 
-import os
 import re
 import shutil
-import subprocess
-import sys
 from itertools import pairwise
 
 import pytest
 
-from tests.docs.changes import put
+from tests.docs.changes import put, run_python
 from tests.docs.pages import ROOT, code, lines
 from tests.test_architecture import ARROWS
 
@@ -34,24 +31,11 @@ def changed(tmp_path_factory):
     return folder, {put(folder, block) for block in EXAMPLES}
 
 
-def run_in(folder, *arguments):
-    return subprocess.run(
-        [sys.executable, "-m", *arguments],
-        cwd=folder,
-        env=os.environ | {"PYTHONPATH": str(folder)},
-        capture_output=True,
-        text=True,
-        timeout=900,
-        check=False,
-    )
-
-
 def test_what_they_make_is_well_formed(changed):
     folder, files = changed
     sources = [str(path) for path in sorted(files)]
     for check in (["check", "--fix-only", "--select", "I"], ["format"], ["check"]):
-        done = run_in(folder, "ruff", *check, "--no-cache", *sources)
-        assert done.returncode == 0, done.stdout + done.stderr
+        run_python(folder, "-m", "ruff", *check, "--no-cache", *sources)
 
 
 @pytest.mark.slow
@@ -60,9 +44,8 @@ def test_their_tests_pass(changed):
     added = {path for path in files if path.relative_to(folder).as_posix() not in SHARED}
     tests = [str(path) for path in sorted(added) if path.name.startswith("test_")]
     assert len(tests) == 4, "those of the schedule are run by test_newcomer.py"
-    done = run_in(folder, "pytest", "-q", "-p", "no:cacheprovider", *tests)
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert re.search(r"^\d+ passed", done.stdout, re.MULTILINE), done.stdout
+    told = run_python(folder, "-m", "pytest", "-q", "-p", "no:cacheprovider", *tests)
+    assert re.search(r"^\d+ passed", told, re.MULTILINE), told
 
 
 MAP = lines("CONTRIBUTING.md", "## The map", "finetune/")

@@ -1,16 +1,13 @@
 """What a newcomer does by the README and CONTRIBUTING.md alone, literally, in a copy of the repository of their own."""
 
 import csv
-import os
 import re
 import shutil
-import subprocess
-import sys
 
 import pytest
 
 from tests import tiny
-from tests.docs.changes import put
+from tests.docs.changes import put, run_python
 from tests.docs.pages import ROOT, code, lines, words_of
 
 LEFT_OUT = shutil.ignore_patterns(".*", "__pycache__", "assets", "runs", "site", "build", "dist", "*.egg-info")
@@ -49,24 +46,14 @@ def checkout(tmp_path_factory):
 def type_in(checkout):
     """A function that runs a command line of a page in a folder, with the checkout's code; returns what it printed."""
     own = {
-        "finetune": [sys.executable, "-m", "finetune"],
-        ".venv/bin/python": [sys.executable],
-        "scripts/test": [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"],
+        "finetune": ["-m", "finetune"],
+        ".venv/bin/python": [],
+        "scripts/test": ["-m", "pytest", "-q", "-p", "no:cacheprovider"],
     }
 
     def run(line, folder=checkout):
         program, *arguments = words_of(line)
-        done = subprocess.run(
-            [*own[program], *arguments],
-            cwd=folder,
-            env=os.environ | {"PYTHONPATH": str(checkout)},
-            capture_output=True,
-            text=True,
-            timeout=900,
-            check=False,
-        )
-        assert done.returncode == 0, f"{line}\n{done.stdout}{done.stderr}"
-        return done.stdout
+        return run_python(checkout, *own[program], *arguments, folder=folder)
 
     return run
 
