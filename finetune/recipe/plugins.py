@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from finetune.recipe.nodes import Node, Problem
+from finetune.schedules.foreign import in_words
 
 
 def run_plugins(node: Node | None, *, allowed: bool) -> list[Problem]:
@@ -44,7 +45,7 @@ def run_plugin(path: Path, *, copy: Path | None = None) -> str:
     sys.modules[name] = module
     try:
         found.loader.exec_module(module)
-    except Exception as error:  # noqa: BLE001 - a user's own program may raise anything
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - a user's own program may raise anything
         del sys.modules[name]
-        return f"{path} failed: {type(error).__name__}: {error}"
+        return f"{path} failed: {in_words(error)}"
     return ""

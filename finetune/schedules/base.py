@@ -27,6 +27,7 @@ from finetune.schedules import settings
 from finetune.schedules.compose import Curve, Factor, Held, Span, Way, in_sequence, progress
 from finetune.schedules.durations import DurationLike, Run, parse_duration
 from finetune.schedules.elementwise import Numbers, is_number
+from finetune.schedules.foreign import check_factor
 from finetune.schedules.settings import setting
 from finetune.schedules.shapes import EXPONENTIAL, SHAPE_NAMES
 
@@ -130,7 +131,10 @@ class Schedule:
         """As `resolve`, with the run's lengths in one."""
         if run.total_steps < 1:
             raise SettingError("total_steps", f"{run.total_steps} updates are no run: give at least 1")
-        return self._factor(run, peak)
+        factor = self._factor(run, peak)
+        if not type(self).__module__.startswith("finetune."):
+            check_factor(factor, run.total_steps)
+        return factor
 
     def resolve_momentum(self, run: Run) -> Factor | None:
         """Returns the momentum at each update, for a schedule that sets it; None for all others."""
