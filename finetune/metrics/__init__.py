@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from finetune.errors import SettingError, did_you_mean
+from finetune.errors import SettingError, did_you_mean, listed
 
 if TYPE_CHECKING:
     from finetune.metrics.answers import Form
@@ -94,6 +94,18 @@ def check_metric(name: str, form: Form) -> None:
         raise SettingError("metrics", f'"{name}" can\'t score {form}: give one of {", ".join(metrics_of(form))}')
 
 
+def check_classes(metrics: Iterable[str], classes: Sequence[str]) -> None:
+    """Raises SettingError for a metric that isn't of so many classes."""
+    if "f1" in metrics and len(classes) > 2:
+        raise not_of_two(len(classes), classes)
+
+
+def not_of_two(count: int, names: Sequence[str]) -> SettingError:
+    """Returns what is wrong with the metric f1 of `count` classes, called `names` if they have any."""
+    named = f": {listed(names)}" if names else ""
+    return SettingError("metrics", f'"f1" is of two classes, and there are {count}{named}; give f1_macro')
+
+
 def metrics_of(form: Form) -> tuple[str, ...]:
     """Returns the names of the metrics that score answers of `form`."""
     return tuple(name for name, row in METRICS.items() if form in row.forms)
@@ -175,6 +187,7 @@ __all__ = [
     "HUB_FORMS",
     "METRICS",
     "MetricRow",
+    "check_classes",
     "check_metric",
     "greater_is_better",
     "load_metric",

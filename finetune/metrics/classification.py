@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from finetune.errors import SettingError, listed
+from finetune.metrics import not_of_two
 from finetune.metrics.answers import Answers, Form
 from finetune.metrics.base import CELLS, RESAMPLES, Metric, SumMetric, Values, quotient, spread
 
@@ -114,8 +114,7 @@ class F1(SumMetric):
     def statistics(self, answers: Answers) -> Values:
         count = _classes_of(answers)
         if count != 2:
-            names = f": {listed(answers.names)}" if answers.names else ""
-            raise SettingError("metrics", f'"f1" is of two classes, and there are {count}{names}; give f1_macro')
+            raise not_of_two(count, answers.names or ())
         true, predicted = answers.references == 1, answers.predictions == 1
         return np.stack([true & predicted, true, predicted], axis=-1).astype(float)
 

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from finetune.data import load_files, load_folders, load_hub
+from finetune.errors import settings_within
 from finetune.evaluation.record import SplitIdentity
+from finetune.metrics import check_classes as check_classes_of_metrics
 from finetune.recipe import FileData, FolderData, Recipe
 from finetune.training.cache import Cache, cache_folder
 
@@ -133,6 +135,14 @@ def load_rows(recipe: Recipe, cache: Cache) -> dict[str, Rows]:
     if isinstance(data, FolderData):
         return load_folders(data.folders)
     return load_hub(data.hub, configuration=data.config, revision=data.revision, splits=data.splits)
+
+
+def check_classes(recipe: Recipe, classes: Sequence[str]) -> None:
+    """Raises SettingError for a setting that doesn't fit the classes that the data has."""
+    with settings_within("evaluation"):
+        check_classes_of_metrics(recipe.evaluation.scored_by, classes)
+    if recipe.regularisation is not None:
+        recipe.regularisation.check_classes(classes)
 
 
 def _drawn(rows: Rows, split: str, recipe: Recipe) -> Rows:

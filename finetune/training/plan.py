@@ -20,7 +20,7 @@ from finetune.training.execution import check_execution
 from finetune.training.layer_preparation import anatomy_of_model, check_groups, prepare_layers
 from finetune.training.layers import in_words as layers_in_words
 from finetune.training.layout import Horizon, Layout, layout_of, plan_horizon
-from finetune.training.material import Library, Material, describe_source, training_examples
+from finetune.training.material import Library, Material, check_classes, describe_source, training_examples
 from finetune.training.noise import add_noise
 from finetune.training.outlook import in_words
 from finetune.training.parallelism import parallelism_asked_for
@@ -54,8 +54,7 @@ class Plan:
 
 def lay_out_updates(recipe: Recipe, *, layout: Layout, library: Library) -> tuple[Split, LengthGroupedBatches, Horizon]:
     """Returns the examples to train on, their batches, and the run in updates; raises FinetuneError."""
-    if recipe.regularisation is not None:
-        recipe.regularisation.check_classes(library.data(recipe).classes)
+    check_classes(recipe, library.data(recipe).classes)
     train = training_examples(recipe, library.material(recipe))
     batches = LengthGroupedBatches(
         train.lengths,
@@ -115,6 +114,8 @@ def show_plan(plan: Plan, console: Console, *, precision: str, resumed_at: int) 
     """Prints what is about to happen; `precision` is the one in force."""
     recipe, horizon, layout = plan.recipe, plan.horizon, plan.layout
     optimizer = recipe.optimizer
+    is_even = layout.processes * layout.accumulation * layout.micro_batch_size == recipe.training.batch_size
+    part = f"{'' if is_even else 'up to '}{layout.micro_batch_size}"
     devices = f"{layout.processes} process{'es' if layout.processes > 1 else ''}"
     say(console, f"{recipe.name}: {plan.model.source} on {_sizes(plan)}")
     rows = [
@@ -127,7 +128,7 @@ def show_plan(plan: Plan, console: Console, *, precision: str, resumed_at: int) 
         ),
         (
             "batches",
-            f"{recipe.training.batch_size} = {devices} × {layout.accumulation} accumulated × {layout.micro_batch_size}",
+            f"{recipe.training.batch_size} = {devices} × {layout.accumulation} accumulated × {part}",
         ),
         *_of_layers(plan),
         ("updates", f"{horizon.updates_per_epoch} an epoch, {horizon.total_steps} in all"),

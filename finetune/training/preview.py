@@ -20,7 +20,7 @@ from finetune.training.adapters import check_adapter
 from finetune.training.checkpoints import newest_checkpoint, read_identity
 from finetune.training.layers import check_blocks, count_blocks
 from finetune.training.layout import Horizon, plan_horizon
-from finetune.training.material import Library, RawData, draw
+from finetune.training.material import Library, RawData, check_classes, draw
 from finetune.training.outlook import Lengths, Outlook, RunState, Sizes, SplitOutlook, StudyOutlook, Tokens
 from finetune.training.run_directory import run_directory
 from finetune.training.run_lock import is_held
@@ -78,8 +78,7 @@ def preview_study(study: Study, *, source: Path) -> StudyOutlook:
 
 
 def _outlook(recipe: Recipe, *, source: Path, data: DataOutlook) -> Outlook:
-    if recipe.regularisation is not None:
-        recipe.regularisation.check_classes(data.raw.classes)
+    check_classes(recipe, data.raw.classes)
     run = run_directory(recipe, source=source)
     outlook = Outlook(
         recipe, run, _found(run, data.raw), data.splits, data.raw.cautions, _horizon(recipe, data), _blocks(recipe)
