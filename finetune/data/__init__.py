@@ -10,6 +10,7 @@ from typing import Any
 
 from finetune.data.files import READERS, first_line, read_file
 from finetune.data.folders import load_folders
+from finetune.data.hub_access import reaching_the_hub, why_out_of_reach
 from finetune.data.keeping import Keep
 from finetune.data.rows import CHUNK, Column, Rows, joined
 from finetune.errors import DataError, did_you_mean, listed
@@ -79,10 +80,11 @@ def load_hub(
     """
     import datasets
 
-    try:
-        available = datasets.load_dataset(repository, configuration, revision=revision)
-    except Exception as error:
-        raise DataError(f"{repository}: {_why_not_from_hub(error)}") from error
+    with reaching_the_hub():
+        try:
+            available = datasets.load_dataset(repository, configuration, revision=revision)
+        except Exception as error:
+            raise DataError(f"{repository}: {_why_not_from_hub(error)}") from error
     loaded = {}
     for ours, theirs in splits.items():
         if theirs not in available:
@@ -96,12 +98,10 @@ def load_hub(
 
 
 def _why_not_from_hub(error: Exception) -> str:
-    from huggingface_hub import is_offline_mode
-
-    if is_offline_mode():
+    if why := why_out_of_reach():
         return (
-            "not in the local cache, and HF_HUB_OFFLINE=1 keeps the Hub out of reach: unset it, fill the cache on a "
-            f"machine with a connection, or give local data under data.files ({first_line(error)})"
+            f"not in the local cache, and {why}, fill the cache on a machine with a connection, or give local data "
+            f"under data.files ({first_line(error)})"
         )
     return f"can't be loaded from the Hub: {first_line(error)}"
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from transformers import (
 from transformers.utils import logging as transformers_logging
 from transformers.utils.peft_utils import find_adapter_config_file
 
+from finetune.data.hub_access import reaching_the_hub, why_out_of_reach
 from finetune.errors import ModelError
 from finetune.tasks.model_folder import ADAPTER, check_length, check_location
 from finetune.tasks.trust import refuse_code
@@ -58,30 +59,33 @@ class Pretrained:
         """Returns the commit that the repository's files in the cache are of; None for a folder."""
         if self.local:
             return None
-        path = hf_hub_download(self.location, "config.json", revision=self.revision)
+        with reaching_the_hub():
+            path = hf_hub_download(self.location, "config.json", revision=self.revision)
         return Path(path).parent.name
 
     @contextmanager
     def reading(self, what: str) -> Iterator[dict[str, Any]]:
         """Yields the keywords for `from_pretrained`; turns its many errors into one ModelError."""
+        with nullcontext() if self.local else reaching_the_hub(), self._in_one_message(what), quiet_transformers():
+            if find_adapter_config_file(self.location, revision=self.revision or "main") is not None:
+                raise ModelError(ADAPTER)
+            if not self.trust_remote_code:
+                refuse_code(PreTrainedConfig.get_config_dict(self.location, revision=self.revision or "main")[0])
+            yield {"revision": self.revision or "main", "trust_remote_code": self.trust_remote_code}
+
+    @contextmanager
+    def _in_one_message(self, what: str) -> Iterator[None]:
         try:
-            with quiet_transformers():
-                if find_adapter_config_file(self.location, revision=self.revision or "main") is not None:
-                    raise ModelError(ADAPTER)
-                if not self.trust_remote_code:
-                    refuse_code(PreTrainedConfig.get_config_dict(self.location, revision=self.revision or "main")[0])
-                yield {"revision": self.revision or "main", "trust_remote_code": self.trust_remote_code}
+            yield
         except Exception as error:
             raise ModelError(f"{self.location}: {self._why_not(what, error)}") from error
 
     def _why_not(self, what: str, error: Exception) -> str:
-        from huggingface_hub import is_offline_mode
-
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        if not self.local and is_offline_mode() and isinstance(error, OSError):
+        if not self.local and isinstance(error, OSError) and (why := why_out_of_reach()):
             return (
-                f"the {what} isn't in the local cache, and HF_HUB_OFFLINE=1 keeps the Hub out of reach: unset it, "
-                f"fill the cache on a machine with a connection, or give a local folder as model.path ({reason})"
+                f"the {what} isn't in the local cache, and {why}, fill the cache on a machine with a connection, or "
+                f"give a local folder as model.path ({reason})"
             )
         if "trust_remote_code" in str(error):
             return f"the {what} runs code that comes with it: read it, and pass --trust-remote-code if you trust it"
