@@ -1,8 +1,11 @@
 """`accelerate launch finetune/run.py RECIPE [KEY=VALUE …]`: one recipe on the processes that Accelerate starts."""
 
+import os
 import sys
 from pathlib import Path
 
+# Every process would repeat what torch's C++ warns of, such as settings of DDP, which nobody here can act on.
+os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
 # Python puts a script's own folder first on the path, where our modules would stand in for others of the same name.
 sys.path[0] = str(Path(__file__).resolve().parent.parent)
 

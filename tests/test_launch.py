@@ -61,6 +61,7 @@ def run_bert_sst2(hub_cache, tmp_path_factory):
             environment={"HF_HOME": str(hub_cache)},
         )
         assert done.returncode == 0, done.stdout + done.stderr
+        assert "reducer.cpp" not in done.stderr  # each process's advice about settings of DDP
         (place,) = find_runs([output])
         return read_record(place), place, done.stdout
 
