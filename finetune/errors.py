@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from itertools import islice
+from pathlib import Path
 
 from finetune.untrusted import presentable
 
@@ -138,6 +139,20 @@ def _did_you_mean(word: str, choices: tuple[str, ...]) -> str:
         return ""
     original = next(choice for choice in choices if choice.casefold() == near[0])
     return f" (did you mean {listed([original])}?)"
+
+
+def did_you_mean_path(path: Path) -> str:
+    """Returns `did_you_mean` for a path that isn't there, by what lies where it would."""
+    try:
+        beside = [each.name for each in path.parent.iterdir()]
+    except OSError:
+        return ""
+    return did_you_mean(path.name, beside)
+
+
+def counted(count: int, noun: str) -> str:
+    """Returns "1 run", "2 runs"."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def listed(names: Collection[str], *, most: int = 20) -> str:

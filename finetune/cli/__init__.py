@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from io import TextIOWrapper
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, cast
+from typing import TYPE_CHECKING, Annotated, Literal, TextIO, cast
 
 import typer
 
@@ -34,6 +35,9 @@ from finetune.errors import FinetuneError, RunError, RunStopped, SettingError
 
 if TYPE_CHECKING:
     from finetune.schedules.continuation import ChangePolicy
+
+LOST = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
+"""What a stream says that goes to a file where there is no more room."""
 
 app = typer.Typer(
     help="Fine-tune pretrained models under any learning-rate schedule, and compare schedules with evidence.",
@@ -186,14 +190,15 @@ def study(
         "gpus": gpus,
         "fetch": fetch or None,
     }
-    outcome = run_study(
-        loaded,
-        source=recipe,
-        console=console,
-        engine=make_engine(engine, options),
-        apart=apart,
-        trust_remote_code=trust_remote_code,
-    )
+    with naming_options("engine", *options):
+        outcome = run_study(
+            loaded,
+            source=recipe,
+            console=console,
+            engine=make_engine(engine, options),
+            apart=apart,
+            trust_remote_code=trust_remote_code,
+        )
     leave_together()
     if as_json and is_main_process():
         print_json(outcome_as_plain(outcome))
@@ -251,7 +256,7 @@ def check(
 
 
 def cooldown(
-    run: Annotated[Path, typer.Argument(help="The directory of a run that is going on.")],
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="The directory of a run that is going on.")],
     duration: Annotated[str, typer.Option(help="How long: updates, a share of the run, or epochs.")] = "10%",
     shape: Annotated[str, typer.Option(help="linear, cosine, sqrt, square or mirror_cosine.")] = "sqrt",
     floor: Annotated[float, typer.Option(help="The fraction of the peak to end at.")] = 0.0,
@@ -259,7 +264,8 @@ def cooldown(
     """Ask a run to cool its rate down now, and to end with it."""
     from finetune.training.cooldown import request_cooldown
 
-    request_cooldown(run, duration=duration, shape=shape, floor=floor)
+    with naming_options("duration", "shape", "floor"):
+        request_cooldown(run, duration=duration, shape=shape, floor=floor)
     typer.echo(f"{run}: asked; it takes notice within ten updates")
 
 
@@ -286,16 +292,17 @@ def lr_find(
     from finetune.training import find_rate, is_main_process, leave_together
 
     console = console_of(quiet=quiet, as_json=as_json)
-    search = find_rate(
-        loaded,
-        least=least,
-        most=most,
-        updates=updates,
-        seeds=seeds,
-        console=console,
-        trust_remote_code=trust_remote_code,
-    )
-    show_search(search, console, output)
+    with naming_options("least", "most", "updates", "seeds", "output"):
+        search = find_rate(
+            loaded,
+            least=least,
+            most=most,
+            updates=updates,
+            seeds=seeds,
+            console=console,
+            trust_remote_code=trust_remote_code,
+        )
+        show_search(search, console, output)
     if as_json and is_main_process():
         print_json(search.to_dict())
     leave_together()
@@ -316,14 +323,16 @@ add_commands(app)
 def main(arguments: Sequence[str] | None = None) -> None:
     """Runs the command line and exits.
 
-    0 done, 1 a run that diverged, ran out of memory or lost a process, 2 input that can't be used, 75 stopped and to be
-    gone on with, 130 interrupted.
+    0 done, 1 a run that diverged, ran out of memory or lost a process, or standard output that can't be written,
+    2 input that can't be used, 75 stopped and to be gone on with, 130 interrupted.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):  # whose encoding may lack the lines of a plot
             stream.reconfigure(errors="replace")
     try:
-        sys.exit(app(args=arguments, prog_name="finetune", standalone_mode=False) or 0)
+        code = app(args=arguments, prog_name="finetune", standalone_mode=False)
+        sys.stdout.flush()  # here, where it can still be said that this failed
+        sys.exit(code or 0)
     except UsageError as error:
         print(in_words(error), file=sys.stderr)
         sys.exit(2)
@@ -340,9 +349,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except RunError as error:
         _tell(error)
         sys.exit(1)
+    except OSError as error:
+        if error.filename is not None or error.errno not in (*LOST, errno.EPIPE):
+            raise
+        _forsake(sys.stdout)
+        if error.errno != errno.EPIPE:  # as of `head`, which has read enough
+            complain(f"standard output: can't be written: {error.strerror}")
+        sys.exit(1)
     except FinetuneError as error:
         _tell(error)
         sys.exit(2)
+
+
+def _forsake(stream: TextIO) -> None:
+    """Has what is left in `stream` go nowhere, lest the interpreter tries once more as it ends."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _tell(what: BaseException) -> None:

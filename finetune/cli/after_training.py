@@ -10,7 +10,7 @@ import typer
 
 from finetune.cli.naming import naming_options
 from finetune.cli.options import AllowPlugins, AsJson, TrustRemoteCode
-from finetune.errors import RecordError, SettingError, did_you_mean
+from finetune.errors import RecordError, SettingError, counted, did_you_mean, did_you_mean_path
 
 if TYPE_CHECKING:
     from finetune.inference.finished import FinishedRun
@@ -131,7 +131,7 @@ def export(
     rows = onnx_export.checking_rows(finished) if check is None else onnx_export.rows_of(check)
     made = onnx_export.export(load(), rows, folder, tolerance=tolerance)
     typer.echo(f"{made.path}: {', '.join(made.inputs)} ▶ {', '.join(made.outputs)}")
-    typer.echo(f"over {made.examples:,} examples it differs from the model by {made.difference:.2e} at most")
+    typer.echo(f"over {counted(made.examples, 'example')} it differs from the model by {made.difference:.2e} at most")
 
 
 def _finished(run: Path, *, allow_plugins: bool) -> FinishedRun:
@@ -139,9 +139,8 @@ def _finished(run: Path, *, allow_plugins: bool) -> FinishedRun:
     from finetune.inference.finished import read_finished
 
     if not run.is_dir():
-        beside = [each.name for each in run.parent.iterdir()] if run.parent.is_dir() else []
-        what = "is a file; give the directory of a run" if run.exists() else "no such directory"
-        raise RecordError(f"{run}: {what}{did_you_mean(run.name, beside)}")
+        what = "is a file; give the directory of a run"
+        raise RecordError(f"{run}: {what if run.exists() else f'no such directory{did_you_mean_path(run)}'}")
     return read_finished(run, allow_plugins=allow_plugins)
 
 

@@ -13,6 +13,7 @@ from rich.text import Text
 
 from finetune.cli.estimating import of_fit, of_memory, of_time, table_rows
 from finetune.cli.speech import print_json
+from finetune.errors import counted
 from finetune.figures import Curve, print_curves
 from finetune.keys import brief
 from finetune.recipe import PEAK, SEED, Rung, is_study, load_recipe, load_study
@@ -110,7 +111,7 @@ def _label(name: str) -> str:
 
 def _show_study(outlook: StudyOutlook, console: Console) -> None:
     study, recipe = outlook.study, outlook.settings[0].recipe
-    runs = f"{len(study.settings):,} settings on {_seeds(study.seeds)}: {study.count:,} runs"
+    runs = f"{counted(len(study.settings), 'setting')} on {_seeds(study.seeds)}: {counted(study.count, 'run')}"
     _say(console, f"{study.name}: {describe_source(recipe)}, {runs}")
     _show_data(outlook.settings, console)
     _print_table(_settings_table(outlook), console)
@@ -196,7 +197,10 @@ def _of_training(outlook: Outlook) -> Iterator[tuple[str, str]]:
     yield from layers_in_words(recipe, horizon.run if horizon else None, blocks=outlook.blocks)
     yield from regularisation_in_words(recipe)
     micro = training.micro_batch_size
-    yield "batches", f"{training.batch_size} examples an update{f', at most {micro} at a time' if micro else ''}"
+    yield (
+        "batches",
+        f"{counted(training.batch_size, 'example')} an update{f', at most {micro} at a time' if micro else ''}",
+    )
     if horizon is None:
         yield "updates", UNKNOWN
         return
@@ -256,7 +260,7 @@ def _of_study(outlook: StudyOutlook) -> Iterator[tuple[str, str]]:
     if study.block.equal_area:
         yield "peaks", "such that the rates of all schedules add up to the same"
     yield "updates", UNKNOWN if outlook.updates is None else f"{outlook.updates:,} in all runs together"
-    yield "output", f"{outlook.directory}: {outlook.recorded:,} runs recorded there"
+    yield "output", f"{outlook.directory}: {counted(outlook.recorded, 'run')} recorded there"
 
 
 def _length(rung: Rung) -> str:
@@ -264,7 +268,7 @@ def _length(rung: Rung) -> str:
 
 
 def _seeds(seeds: Sequence[int], kind: str = "") -> str:
-    return f"{len(seeds)} {kind}seed{'s' * (len(seeds) > 1)}"
+    return counted(len(seeds), f"{kind}seed")
 
 
 def _table(columns: Sequence[str], *, labels: int) -> Table:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from finetune.errors import counted
 from finetune.estimates.sizes import check_devices, check_seconds, in_gb, parse_memory
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def of_memory(estimate: Estimate) -> Iterator[tuple[str, str]]:
     yield "model", f"{memory.architecture}, {usage.parameters:,} parameters, {trained}"
     tokens = "" if memory.tokens is None else f" of {memory.tokens:,} tokens"
     times = "" if memory.accumulation == 1 else f", {memory.accumulation} times an update"
-    yield "at a time", f"{_counted(memory.examples, 'example')}{tokens} on each device{times}"
+    yield "at a time", f"{counted(memory.examples, 'example')}{tokens} on each device{times}"
     yield "precision", f"products in {memory.precision}, weights kept in fp32"
 
 
@@ -66,7 +67,7 @@ def of_fit(memory: MemoryEstimate) -> Iterator[tuple[str, str]]:
 
     if memory.memory is None:
         return
-    devices = _counted(memory.devices, "device")
+    devices = counted(memory.devices, "device")
     yield "memory", f"{in_gb(memory.memory)} GB on each of {devices}, of which {USABLE:.0%} is counted on"
     if any(share.strategy in BY_FORMULA for share in memory.shares):
         yield "zero1, zero2", "to compare with: DeepSpeed's ways, which runs refuse"
@@ -91,7 +92,7 @@ def of_time(estimate: Estimate) -> Iterator[tuple[str, str]]:
     if sharing is not None:
         yield (
             "to be made",
-            f"{_counted(sharing.runs, 'run')}, {sharing.updates - sharing.saved:,} updates "
+            f"{counted(sharing.runs, 'run')}, {sharing.updates - sharing.saved:,} updates "
             f"({sharing.saved:,} saved by starts in common)",
         )
     if estimate.pace is None:
@@ -105,7 +106,3 @@ def of_time(estimate: Estimate) -> Iterator[tuple[str, str]]:
     also = "" if pace.evaluating is None else f"; evaluations took {pace.evaluating:.0%} of that besides"
     updates = f"{estimate.updates or 0:,} updates of {pace.seconds_per_update:.3g} s"
     yield "hours", f"{hours:,.2f} {kind}: {updates}, {pace.source}{also}"
-
-
-def _counted(count: int, noun: str) -> str:
-    return f"{count:,} {noun}{'s' * (count != 1)}"

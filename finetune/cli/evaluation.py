@@ -8,7 +8,7 @@ from rich.console import Console
 
 from finetune.cli.naming import naming_options
 from finetune.cli.speech import print_json
-from finetune.errors import listed
+from finetune.errors import counted, listed
 from finetune.evaluation.forms import form_of, written
 from finetune.evaluation.record import Score
 from finetune.evaluation.tables import TextTable
@@ -43,7 +43,7 @@ def evaluate_files(
         print_json({"run": str(run.path), "files": list(files), **found.to_dict()})
         return
     console = Console()
-    say(console, [f"{run.path} on {listed(files, most=4)}: {found.scores.count:,} examples"])
+    say(console, [f"{run.path} on {listed(files, most=4)}: {counted(found.scores.count, 'example')}"])
     say(console, ["", *_sentences(found)])
     print_table(_of_metrics(found), console)
     if found.classes:

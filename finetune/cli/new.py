@@ -13,6 +13,7 @@ import typer
 
 from finetune.cli.naming import naming_options
 from finetune.errors import SettingError, did_you_mean
+from finetune.untrusted import presentable
 
 if TYPE_CHECKING:
     from finetune.proposing import Draft
@@ -83,10 +84,12 @@ def new(
     for path in draft.tables:
         if path.exists() and not replace:
             raise SettingError("RECIPE", f"{path} is there already: give another name, or --replace")
-    _write(draft, recipe)
+    cautions = _write(draft, recipe)
     typer.echo(draft.text)
+    for caution in cautions:
+        typer.echo(f"caution: {presentable(caution)}")
     for path in draft.tables:
-        typer.echo(f"{path}: written")
+        typer.echo(f"{recipe.parent / path.relative_to(draft.path.parent)}: written")
     if wishes.folder is None:
         typer.echo(f"{wishes.model}: no folder of this name is here, so the model is to come from the Hub")
     typer.echo(f"{recipe}: written and checked")
@@ -110,14 +113,14 @@ def _asked(option: str, question: str) -> str:
     return answer
 
 
-def _write(draft: Draft, recipe: Path) -> None:
-    """Writes a draft, and takes back what it wrote where the recipe turns out not to run."""
+def _write(draft: Draft, recipe: Path) -> Sequence[str]:
+    """Writes a draft, and returns what is doubtful in it; takes back what it wrote where the recipe doesn't run."""
     from finetune.cli.checking import outlook_of
 
     before = recipe.read_bytes() if recipe.exists() else None
-    draft.write()
     try:
-        outlook_of(recipe)
+        draft.write()
+        return outlook_of(recipe).cautions
     except BaseException:
         _take_back(recipe, before, list(draft.tables))
         raise
@@ -125,10 +128,10 @@ def _write(draft: Draft, recipe: Path) -> None:
 
 def _take_back(recipe: Path, before: bytes | None, tables: Sequence[Path]) -> None:
     if before is None:
-        recipe.unlink()
+        recipe.unlink(missing_ok=True)
     else:
         recipe.write_bytes(before)
     for path in tables:
-        path.unlink()
-        with contextlib.suppress(OSError):  # it held other files before
+        with contextlib.suppress(OSError):  # it isn't there, or its folder held other files before
+            path.unlink()
             path.parent.rmdir()

@@ -19,9 +19,7 @@ RecipeFile = Annotated[
 ]
 Overrides = Annotated[
     list[str] | None,
-    typer.Argument(
-        metavar="[KEY=VALUE]...", help="Settings in place of the recipe's: schedule=step schedule.gamma=0.5"
-    ),
+    typer.Argument(metavar="KEY=VALUE", help="Settings in place of the recipe's: schedule=step schedule.gamma=0.5"),
 ]
 AllowPlugins = Annotated[bool, typer.Option("--allow-plugins", help="Run the Python files that the recipe names.")]
 TrustRemoteCode = Annotated[

@@ -11,6 +11,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
+from finetune.errors import counted
 from finetune.inference.finished import FinishedRun
 from finetune.inference.given import given_rows
 from finetune.inference.predictor import Predictor
@@ -44,7 +45,7 @@ def predict(
             for part in rows.parts(part_rows):
                 writer.write(beside(part.as_read.select(kept), predictor.predict(part)))
         if output is not None:
-            _tell(f"{output}: {len(rows):,} rows")
+            _tell(f"{output}: {counted(len(rows), 'row')}")
 
 
 def _tell(line: str) -> None:

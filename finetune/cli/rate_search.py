@@ -43,7 +43,7 @@ def show_search(search: RateSearch, console: Console, output: Path | None) -> No
     else:
         text = json.dumps(search.to_dict(), indent=2, allow_nan=False) + "\n"
         write_atomically(output, lambda path: path.write_text(text, encoding="utf-8"))
-    console.print(f"written to {output}", markup=False, highlight=False)
+    console.print(f"{output}: written", markup=False, highlight=False)
 
 
 def _curve(search: RateSearch, number: int) -> Curve:

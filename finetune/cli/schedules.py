@@ -131,8 +131,9 @@ def plot(
         return
     drawing = draw_panels if every else draw
     title = f"Learning-rate schedules over {updates:,} updates"
-    save(drawing(curves, title=title, x_title="update", y_title="factor of the peak rate"), output)
-    typer.echo(f"written to {output}")
+    with naming_options("output"):
+        save(drawing(curves, title=title, x_title="update", y_title="factor of the peak rate"), output)
+    typer.echo(f"{output}: written")
 
 
 def _read(spec: str, *, allow_plugins: bool) -> Schedule:
@@ -205,7 +206,7 @@ def refine(
         typer.echo(text, nl=False)
         return
     write_atomically(output, lambda path: path.write_text(text, encoding="utf-8"))
-    typer.echo(f"written to {output}: {len(schedule.points)} points; use it as base: {output.name}")
+    typer.echo(f"{output}: written, {len(schedule.points)} points; use it as base: {output.name}")
 
 
 def _in_a_comment(text: str) -> str:

@@ -38,7 +38,7 @@ def share_of(text: str) -> Share:
     """Returns what --share was given, K/N; raises SettingError where there is no such share."""
     number, _, of = text.partition("/")
     if not (number.isdecimal() and of.isdecimal() and 1 <= int(number) <= int(of)):
-        raise SettingError("share", f'"{text}" is not K/N, share K of N, such as 1/4, 2/4, 3/4 and 4/4')
+        raise SettingError("--share", f'"{text}" is not K/N, share K of N, such as 1/4, 2/4, 3/4 and 4/4')
     return Share(int(number), int(of))
 
 

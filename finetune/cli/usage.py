@@ -25,6 +25,8 @@ def in_words(error: typer.BadParameter) -> str:
     if "\n" in message:
         return message
     message = message.removesuffix(".")
+    if setting := re.fullmatch(r"No such option: --(\w+(?:\.\w+)+)(?:=.*)?", message):
+        message += f"; a setting is given as {setting[1]}=VALUE, without dashes"
     for pattern, plainer in _PLAINER:
         message = re.sub(pattern, plainer, message)
     more = f"; {error.ctx.command_path} --help tells more" if error.ctx else ""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from finetune.data.large import kept_table
 from finetune.data.rows import Rows
 from finetune.data.texts import check_quotes, other_kind, read_utf8
-from finetune.errors import DataError, listed
+from finetune.errors import DataError, did_you_mean_path, listed
 
 if TYPE_CHECKING:
     import pyarrow
@@ -35,7 +35,7 @@ def _read_csv(path: Path) -> pyarrow.Table:
     import pyarrow
 
     content = read_utf8(path)
-    delimiter = "\t" if path.suffix.lower() == ".tsv" else ","
+    delimiter = "\t" if path.suffix.lower() == ".tsv" else _delimiter_of(content)
     check_quotes(content, delimiter.encode())
     if not content.endswith((b"\n", b"\r")):
         content += b"\n"  # without it, arrow finds no header in a file of nothing else
@@ -48,6 +48,15 @@ def _read_csv(path: Path) -> pyarrow.Table:
             if _is_parsed(field.type) and not _is_written_so(table.column(number), texts.column(number)):
                 table = table.set_column(number, field.name, texts.column(number))
     return table
+
+
+def _delimiter_of(content: bytes) -> str:
+    """Returns what separates the cells of a csv: the first of comma, semicolon and tab that its heading has.
+
+    Spreadsheets write semicolons where a comma stands before the decimals.
+    """
+    heading = content.split(b"\n", 1)[0]
+    return next((sign for sign in ",;\t" if sign.encode() in heading), ",")
 
 
 def _parse_csv(content: bytes, delimiter: str, types: Mapping[str, pyarrow.DataType]) -> pyarrow.Table:
@@ -262,7 +271,11 @@ def _check_path(path: Path) -> None:
     try:
         mode = path.stat().st_mode
     except FileNotFoundError as error:
-        link = f"is a link to {path.readlink()}, which isn't there" if path.is_symlink() else "no such file"
+        link = (
+            f"is a link to {path.readlink()}, which isn't there"
+            if path.is_symlink()
+            else f"no such file{did_you_mean_path(path)}"
+        )
         raise DataError(f"{path}: {link}") from error
     if stat.S_ISDIR(mode):
         raise DataError(f"{path}: is a directory, not a file")

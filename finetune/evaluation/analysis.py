@@ -7,7 +7,7 @@ import statistics
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from finetune.errors import SettingError, did_you_mean
+from finetune.errors import SettingError, counted, did_you_mean
 from finetune.evaluation.across import AcrossContexts, across_contexts
 from finetune.evaluation.claims import Measured, PeakPoint, measure, peak_points
 from finetune.evaluation.comparison import Comparison, compare
@@ -192,8 +192,8 @@ def _sentences(
     fewest = fewest_seeds(len(tested))
     if seeds < fewest:
         yield (
-            f"{seeds} seeds are too few for the exact test to reach 5% in {_count(len(tested), 'difference')} at once, "
-            f"however large: that takes {fewest}."
+            f"{seeds} seeds are too few for the exact test to reach 5% in {counted(len(tested), 'difference')} at "
+            f"once, however large: that takes {fewest}."
         )
 
 
@@ -210,8 +210,8 @@ def _untested(
         seen = f"{labels[first.name]} has the {what}, {best}, and {labels[second.name]} comes next with {next_best}"
     seeds = min(len(contrast.seeds) for contrast in family)
     yield (
-        f"{seen}; {_count(seeds, 'seed')} can't tell that from luck: a test at 5% of "
-        f"{_count(len(family), 'difference')} takes {fewest_seeds(len(family))}."
+        f"{seen}; {counted(seeds, 'seed')} can't tell that from luck: a test at 5% of "
+        f"{counted(len(family), 'difference')} takes {fewest_seeds(len(family))} seeds."
     )
 
 
@@ -287,7 +287,3 @@ def _short(row: Row, rows: Sequence[Row]) -> str:
 def _listed(names: Sequence[str], labels: dict[str, str]) -> str:
     *most, last = [labels[name] for name in names]
     return f"{', '.join(most)} and {last}" if most else last
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number} {what}{'s' * (number != 1)}"

@@ -74,10 +74,11 @@ def _of_seeds(groups: Sequence[Sequence[Row]]) -> Iterator[str]:
         )
     fewest = min((len(row.finished) for group in several for row in group if row.finished), default=FEWEST_SEEDS)
     if fewest < FEWEST_SEEDS:
+        fresh = 1 + max(seed for group in several for row in group for seed in row.seeds)
         seeds = "one seed" if fewest == 1 else f"{fewest} seeds"
         yield (
-            f"With {seeds} in a row, this can't say which schedule is better: "
-            f"a difference may come from the seed alone. Run {FEWEST_SEEDS} or more (training.seed=1, 2, …)."
+            f"With {seeds} for a row, this can't say which schedule is better: "
+            f"a difference may come from the seed alone. Run more: training.seed={fresh}, {fresh + 1}, …"
         )
 
 

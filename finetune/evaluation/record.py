@@ -23,7 +23,7 @@ from pydantic import (
     model_serializer,
 )
 
-from finetune.errors import RecordError, listed
+from finetune.errors import RecordError, did_you_mean_path, listed
 from finetune.whole_files import replacing
 
 RECORD = "record.json"
@@ -370,6 +370,13 @@ def read_history(run: Path) -> list[dict[str, Any]]:
     return rows
 
 
+def _why_no_record(place: Path) -> str:
+    if (place / RECIPE).exists():
+        return f"that run has no {RECORD} yet, which it writes when it ends"
+    what = f"holds no {RECORD}" if place.is_dir() else "is a file"
+    return f"{what}; give a run's directory, or one that holds runs"
+
+
 def find_runs(places: Sequence[Path]) -> Iterator[Path]:
     """Yields every directory at or under `places` that holds a record, sorted, each once.
 
@@ -378,10 +385,10 @@ def find_runs(places: Sequence[Path]) -> Iterator[Path]:
     seen = set()
     for place in places:
         if not place.exists():
-            raise RecordError(f"{place}: no such directory")
+            raise RecordError(f"{place}: no such directory{did_you_mean_path(place)}")
         records = sorted(place.rglob(RECORD)) if place.is_dir() else []
         if not records:
-            raise RecordError(f"{place}: holds no {RECORD}; give a run's directory, or one that holds runs")
+            raise RecordError(f"{place}: {_why_no_record(place)}")
         for path in records:
             resolved = path.parent.resolve()
             if resolved not in seen:

@@ -7,6 +7,7 @@ import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from finetune.errors import counted
 from finetune.evaluation.across import AcrossContexts
 from finetune.evaluation.analysis import Analysis
 from finetune.evaluation.claims import Measure, Measured, measures_of
@@ -132,7 +133,7 @@ def _row_notes(comparison: Comparison) -> Iterator[str]:
     forms = ["value ± standard error over examples" if one else "", "mean [least–greatest] over runs" if many else ""]
     kinds = " or ".join(form for form in forms if form)
     less = "" if comparison.direction.greater_is_better else " (less is better)"
-    judged = f"{comparison.judged}{less}: {comparison.count:,} examples, {kinds}"
+    judged = f"{comparison.judged}{less}: {counted(comparison.count, 'example')}, {kinds}"
     if comparison.split == "validation":
         yield f"{judged}; update: where it was best."
     else:

@@ -42,6 +42,8 @@ def read_finished(run: Path, *, allow_plugins: bool = False) -> FinishedRun:
     """
     if run.is_dir() and not (run / RECORD).exists() and (others := sorted(run.rglob(RECORD))):
         raise RecordError(f"{run}: holds {len(others):,} runs, and one is needed: give one such as {others[0].parent}")
+    if run.name == MODEL and (run.parent / RECORD).exists():
+        raise RecordError(f"{run}: is the model of a run; give the run's own directory, {run.parent}")
     record = read_record(run)
     if record.results is None:
         raise RecordError(

@@ -40,9 +40,23 @@ def given_rows(
             naming = () if PIPED in files else naming_files
             yield load_files({GIVEN: paths}, keep=Cache(aside).keep, naming_files=naming)[GIVEN]
         except DataError as error:
-            shown = str(error).replace(f"{aside}/piped{suffix}", "standard input")
-            named = "standard input" if PIPED in files else ", ".join(files)
-            raise DataError(shown.replace(f"the {GIVEN} split", named)) from error
+            raise DataError(_as_given(str(error), files, piped=aside / f"piped{suffix}")) from error
+
+
+def _as_given(message: str, files: Sequence[str], *, piped: Path) -> str:
+    """Returns a message about a split in words of the files that it came of."""
+    named = "standard input" if PIPED in files else ", ".join(files)
+    unread = f"can't be read as {piped.suffix[1:]}"
+    words = {
+        f": the {GIVEN} split is empty": "",
+        f" of one split ({GIVEN})": "",
+        f"the {GIVEN} split": named,
+        f"{piped}: {unread}": f"standard input: {unread} (see --format)",
+        str(piped): "standard input",
+    }
+    for inside, shown in words.items():
+        message = message.replace(inside, shown)
+    return message
 
 
 def _piped(path: Path) -> Path:

@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from finetune.data import Rows, load_files
-from finetune.errors import SettingError, did_you_mean
+from finetune.errors import DataError, SettingError, did_you_mean
 from finetune.proposing.splitting import SHARES, split_rows
 from finetune.proposing.tasks import LOOK, Proposal, propose_task, shares
 from finetune.recipe.nodes import read_scalar
 from finetune.schedules import make_schedule
-from finetune.tasks import TASKS
+from finetune.tasks import TASKS, as_task
 from finetune.tasks.model_folder import CONFIG, check_location, number_in
 from finetune.tasks.token_lengths import read_tokenizer, token_lengths
 
@@ -64,13 +64,16 @@ class Draft:
     tables: Mapping[Path, Rows] = field(default_factory=dict)
 
     def write(self) -> None:
-        """Writes the tables and the recipe."""
+        """Writes the tables and the recipe; raises SettingError where they can't be written."""
         from pyarrow import parquet
 
-        for path, rows in self.tables.items():
-            path.parent.mkdir(parents=True, exist_ok=True)
-            parquet.write_table(rows.table, path)
-        self.path.write_text(self.text, encoding="utf-8")
+        try:
+            for path, rows in self.tables.items():
+                path.parent.mkdir(parents=True, exist_ok=True)
+                parquet.write_table(rows.table, path)
+            self.path.write_text(self.text, encoding="utf-8")
+        except OSError as error:
+            raise SettingError("RECIPE", f"{self.path}: can't be written: {error.strerror or error}") from error
 
 
 def draft_recipe(path: Path, wishes: Wishes) -> Draft:
@@ -89,6 +92,7 @@ def draft_recipe(path: Path, wishes: Wishes) -> Draft:
     if "validation" not in splits:
         if not proposal.inputs:
             raise SettingError("--validation", f"data for {proposal.settings['name']} isn't split here: give its file")
+        _check_whole(proposal, splits["train"], wishes.files["train"])
         splits = split_rows(splits["train"], proposal.inputs, label=proposal.label, shares=SHARES)
         tables = {path.parent / folder / f"{split}.parquet": rows for split, rows in splits.items()}
         files = {split: [f"{folder}/{split}.parquet"] for split in splits}
@@ -100,6 +104,14 @@ def draft_recipe(path: Path, wishes: Wishes) -> Draft:
         *_training(path, wishes, splits["train"], longest=lengths.chosen if lengths else proposal.longest),
     ]
     return Draft(path, "\n".join(lines) + "\n", tables)
+
+
+def _check_whole(proposal: Proposal, rows: Rows, files: Sequence[Path]) -> None:
+    """Raises DataError for what the task refuses in `rows` as they are in `files`, where the user can find it."""
+    try:
+        as_task(dict(proposal.settings)).read({"train": rows})
+    except DataError as error:
+        raise DataError(str(error).replace("the train split", ", ".join(map(str, files)))) from error
 
 
 def _seen_from(folder: Path, file: Path) -> str:
@@ -162,7 +174,8 @@ def _lengths(wishes: Wishes, rows: Rows, proposal: Proposal) -> _Lengths | None:
     positions = number_in(wishes.folder / CONFIG, "max_position_embeddings") or covering
     chosen = min(max(LEAST_LENGTH, MULTIPLE * math.ceil(covering / MULTIPLE)), positions)
     share = sum(length <= chosen for length in lengths) / len(lengths)
-    return _Lengths(chosen, f"tokens: {share:.1%} of the texts looked at have no more, the longest {lengths[-1]}")
+    part = "all" if share == 1 else f"{share:.1%} of the"
+    return _Lengths(chosen, f"tokens: {part} texts looked at have no more, the longest {lengths[-1]}")
 
 
 def _data(files: Mapping[str, Sequence[str]], *, made: bool) -> Iterator[str]:

@@ -115,6 +115,8 @@ def parse(text: str, place: Place) -> tuple[Node, list[Problem]]:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         reason = getattr(error, "problem", None) or str(error).splitlines()[0]
+        if "'\\t'" in reason:
+            reason = "a tab, where YAML is set in by spaces: put spaces in its place"
         where = place if mark is None else _at(place, mark)
         return Node(None, place), [Problem(where, "", f"not YAML: {reason}")]
     except (ValueError, OverflowError) as error:  # PyYAML's own, of an escape such as \UFFFFFFFF

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
@@ -45,6 +46,17 @@ _BLOCKS: dict[str, type[BaseModel]] = {
     "study": StudySettings,
     "study.tuning": Tuning,
 }
+MISSING = "required, and missing"
+ELSEWHERE = "unknown key; here it is "
+CHOICES = "; it can be "
+_TOLD_BY: dict[str, str | tuple[str, ...]] = {
+    "model": ("model.hub", "model.path"),
+    "data": ("data.hub", "data.files"),
+    "data.hub": "data.files",
+    "optimizer": "optimizer.learning_rate",
+    "optimizer.learning_rate": "optimizer.learning_rate",
+}
+"""A key that is missing ▶ how what another key is called here begins, if that tells it."""
 MOST_PROBLEMS = 50
 LONGEST_LINE = 600
 _SPLITS = ["train", "validation", "test"]
@@ -71,7 +83,21 @@ def translate(error: ValidationError, root: Node) -> list[Problem]:
             node = root.nearest(final_path)
             dotted = ".".join(map(str, final_path))
             problems.setdefault((final_path, message), Problem(node.place, dotted, message))
-    return list(problems.values())
+    return _each_said_once(list(problems.values()))
+
+
+def _each_said_once(problems: Sequence[Problem]) -> list[Problem]:
+    """Leaves out that a key is missing where another problem says to write it, and all but the first list of a block's
+    keys."""
+    named = [problem.message.removeprefix(ELSEWHERE) for problem in problems if ELSEWHERE in problem.message]
+    kept, told = list[Problem](), set[str]()
+    for problem in sorted(problems, key=lambda problem: (problem.place.override is not None, problem.place.line)):
+        if problem.message == MISSING and any(each.startswith(_TOLD_BY.get(problem.path, "-")) for each in named):
+            continue
+        message, choices, _ = problem.message.partition(CHOICES)
+        kept.append(replace(problem, message=message) if choices and problem.message in told else problem)
+        told.add(problem.message)
+    return kept
 
 
 def _recipe_path(location: Sequence[str | int], kind: str) -> Path:
@@ -97,7 +123,7 @@ def _messages(entry: Any, path: Path, root: Node) -> Iterator[tuple[Path, str]]:
     elif kind in {"extra_forbidden", "unexpected_keyword_argument"}:
         yield path, _unknown_key(path, root)
     elif kind in {"missing", "missing_argument", "missing_keyword_only_argument"}:
-        yield path, "required, and missing"
+        yield path, MISSING
     elif kind == "union_tag_not_found":
         yield (*path, "name"), f"required, and missing; one of {', '.join(NAMED[str(path[0])])}"
     elif kind in {"union_tag_invalid", "literal_error"}:
@@ -115,12 +141,14 @@ def _inside(path: Path, field: str) -> Path:
 
 def _unknown_key(path: Path, root: Node) -> str:
     key = str(path[-1])
+    if path[0] == "data" and key in _SPLITS and len(path) == 2:
+        return f"{ELSEWHERE}data.files.{key}, or of a data set on the Hub data.splits.{key}"
     known = _known_keys(path[:-1], root)
     hint = OUR_NAMES.get(key)
     own = ".".join(map(str, path))
     if hint and hint.partition(":")[0] != own:
-        return f"unknown key; here it is {hint}"
-    return f"unknown key{did_you_mean(key, known) or '; it can be ' + ', '.join(known)}"
+        return f"{ELSEWHERE}{hint}"
+    return f"unknown key{did_you_mean(key, known) or CHOICES + ', '.join(known)}"
 
 
 def _known_keys(path: Path, root: Node) -> list[str]:
@@ -160,7 +188,7 @@ def _bad_value(entry: Any, path: Path, value: Any) -> str:
     if kind == "string_pattern_mismatch":
         return f"{_shown(value)} must be letters, digits, and . _ + - after the first"
     if kind in _EXPECTED:
-        return f"{_shown(value)} is not {_EXPECTED[kind]}{_quoted_number(kind, value)}"
+        return f"{_shown(value)} is not {_EXPECTED[kind]}{_quoted_number(kind, value)}{_as_list(kind, value)}"
     message = str(entry["msg"]).removeprefix("Value error, ").replace("Input should", "must")
     return f"{_shown(value)} {message}" if message.startswith("must") else message
 
@@ -169,6 +197,11 @@ def _quoted_number(kind: str, value: Any) -> str:
     if kind in {"float_type", "int_type"} and isinstance(value, str):
         return "; a quoted number is text, so leave the quotes out" if value.replace(".", "", 1).isdigit() else ""
     return ""
+
+
+def _as_list(kind: str, value: Any) -> str:
+    is_text = kind == "tuple_type" and isinstance(value, str)
+    return f"; write [{', '.join(map(str.strip, value.split(',')))}]" if is_text else ""
 
 
 def _shown(value: Any) -> str:

@@ -227,7 +227,8 @@ class EvaluationSettings(Block):
 
     def _check_selecting(self, metrics: Sequence[str]) -> None:
         if self.select is not None and self.select not in metrics:
-            raise SettingError("select", f'"{self.select}" is not one of metrics, {", ".join(metrics)}')
+            choices = f"{', '.join(metrics)}{did_you_mean(self.select, metrics)}"
+            raise SettingError("select", f'"{self.select}" is none of evaluation.metrics: {choices}')
 
     def of(self, task: Task) -> EvaluationSettings:
         """Returns the same, complete, for `task`; raises SettingError for metrics that can't score it."""

@@ -38,8 +38,9 @@ def find_recipe(given: str) -> Path:
         return path
     recipes = shipped_recipes()
     if given not in recipes:
+        file = f"{given}{SUFFIX}"
+        near = f" (did you mean {file}?)" if Path(file).is_file() else did_you_mean(given, recipes)
         raise RecipeError(
-            f"{given}: no such file, nor a recipe that comes with the package{did_you_mean(given, recipes)}; there are "
-            f"{', '.join(recipes)}"
+            f"{given}: no such file, nor a recipe that comes with the package{near}; there are {', '.join(recipes)}"
         )
     return recipes[given]

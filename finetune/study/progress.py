@@ -10,7 +10,7 @@ from types import TracebackType
 from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress, TextColumn
 
-from finetune.errors import RunStopped
+from finetune.errors import RunStopped, counted
 from finetune.evaluation.forms import written
 from finetune.recipe import Rung, Study
 from finetune.study.jobs import Done
@@ -40,8 +40,8 @@ class StudyProgress:
     def __enter__(self) -> StudyProgress:
         study, tuning = self._study, self._study.block.tuning
         tries = f", after {_peaks(study.rungs)} on {_seeds(tuning.seeds, 'other ')}" if tuning else ""
-        seeds = _seeds(study.seeds)
-        say(self._console, f"{study.name}: {len(study.settings)} settings on {seeds}{tries}: {study.count:,} runs")
+        seeds, settings = _seeds(study.seeds), counted(len(study.settings), "setting")
+        say(self._console, f"{study.name}: {settings} on {seeds}{tries}: {counted(study.count, 'run')}")
         self._bar.start()
         return self
 
@@ -50,14 +50,15 @@ class StudyProgress:
     ) -> None:
         self._bar.stop()
         if isinstance(error, KeyboardInterrupt | RunStopped):
-            done = f"{self._ended:,} of {self._study.count:,} runs are recorded"
-            say(self._console, f"  interrupted: {done}; the same command goes on from there")
+            done = f"{self._ended:,} of {counted(self._study.count, 'run')} recorded"
+            say(self._console, f"  interrupted: {done}")
 
     def show(self, done: Done) -> Done:
         """Shows the run that ended, and returns it."""
         self._ended += 1
         self._made += not done.found
         left = self._time_left()
+        told = f"; {left}" if left else ""
         width = len(str(self._study.count))
         score = "not finite" if done.score is None else written(done.score)
         words = {"finished": score, "diverged": "diverged", "failed": f"FAILED: {done.problem}"}
@@ -65,14 +66,14 @@ class StudyProgress:
         say(
             self._console,
             f"  {self._ended:>{width}}/{self._study.count}  {done.job.role:<6}  {done.job.label}: "
-            f"{words[done.status]}  ({made}; {left})",
+            f"{words[done.status]}  ({made}{told})",
         )
         self._bar.update(self._task, completed=self._ended, description=left)
         return done
 
     def _time_left(self) -> str:
         if not self._made:
-            return "time left unknown"
+            return ""
         each = (time.perf_counter() - self._began) / self._made
         return f"{duration(each * (self._study.count - self._ended))} left"
 
@@ -83,4 +84,4 @@ def _peaks(rungs: Sequence[Rung]) -> str:
 
 
 def _seeds(seeds: Sequence[int], kind: str = "") -> str:
-    return f"{len(seeds)} {kind}seed{'s' * (len(seeds) > 1)}"
+    return counted(len(seeds), f"{kind}seed")

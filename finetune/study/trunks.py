@@ -18,6 +18,8 @@ from typing import Any
 
 import numpy as np
 
+from finetune.errors import counted
+
 Values = np.ndarray[Any, np.dtype[np.float64]]
 
 LEAST_UPDATES = 5
@@ -182,7 +184,7 @@ def describe(tree: Tree) -> list[str]:
             alike.setdefault(rows, Counter())[rest] += 1
     lines = [line for rows, where in alike.items() for line in (*_headings(where), *_aligned(rows))]
     if alone and lines:
-        lines.append(f"{_counted(len(alone), 'run')} with no start in common: {_counted(sum(alone), 'update')}")
+        lines.append(f"{counted(len(alone), 'run')} with no start in common: {counted(sum(alone), 'update')}")
     return [*lines, _total(tree)]
 
 
@@ -236,11 +238,7 @@ def _aligned(rows: Sequence[_Row]) -> list[str]:
 
 def _total(tree: Tree) -> str:
     if not tree.saved:
-        return f"{_counted(tree.updates, 'update')}; no two runs share enough of them"
+        return f"{counted(tree.updates, 'update')}; no two runs share enough of them"
     alone = sum(tree.lengths)
     saved = f"{tree.saved:,} ({tree.saved / alone:.1%}) saved"
-    return f"{_counted(tree.updates, 'update')} instead of {alone:,}: {saved}, by {_counted(tree.forks, 'fork')}"
-
-
-def _counted(count: int, noun: str) -> str:
-    return f"{count:,} {noun}{'s' * (count != 1)}"
+    return f"{counted(tree.updates, 'update')} instead of {alone:,}: {saved}, by {counted(tree.forks, 'fork')}"

@@ -8,6 +8,7 @@ from itertools import combinations
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 from finetune.data import CHUNK
+from finetune.errors import listed
 
 if TYPE_CHECKING:
     import numpy as np
@@ -31,7 +32,7 @@ class Hashed(Protocol):
 def find_cautions(
     splits: Mapping[str, LabelledTexts | Hashed], classes: Sequence[str], *, noun: str = "texts"
 ) -> list[str]:
-    """Returns a line about each such thing, and about classes that differ in case alone.
+    """Returns a line about each such thing, and about classes that look like others or like none.
 
     Texts are the same where every character is, and those of a second part. They are told apart by Python's own 64-bit
     hashes, keyed anew in every process: of ten million, two that differ pass as one once in 400,000 times. Takes time
@@ -52,7 +53,7 @@ def find_cautions(
         _, contradicted = texts.in_common_with(texts)
         lines.append(line(split, len(texts.hashes) - len(texts.distinct), "repeat an earlier one", contradicted))
         lines.append(line(split, texts.blank, "are blank"))
-    return [*filter(None, lines), *_same_but_for_case(classes)]
+    return [*filter(None, lines), *_same_but_for_case(classes), *_no_label(classes)]
 
 
 @dataclass(frozen=True)
@@ -101,6 +102,12 @@ class _Texts:
 
 
 def _same_but_for_case(classes: Sequence[str]) -> list[str]:
-    first: dict[str, str] = {}
-    pairs = [(first.setdefault(name.casefold(), name), name) for name in classes]
-    return [f"the classes {one} and {other} differ in case alone" for one, other in pairs if one != other]
+    alike: dict[str, list[str]] = {}
+    for name in classes:
+        alike.setdefault(name.strip().casefold(), []).append(name)
+    return [f"the classes {listed(names)} differ in case or spaces alone" for names in alike.values() if len(names) > 1]
+
+
+def _no_label(classes: Sequence[str]) -> list[str]:
+    is_likely = {"-1", "0"} <= {*classes} and all(name == "-1" or name.isdecimal() for name in classes)
+    return ["the class -1 often stands for no label: if it does here, leave its rows out"] if is_likely else []

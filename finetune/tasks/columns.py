@@ -219,10 +219,11 @@ def check_filled(split: str, rows: Rows, column: str, *, also_empty: bool = Fals
     missing = missing_values(rows, column, also_empty=also_empty)
     count = compute.sum(missing).as_py()
     if count:
-        raise DataError(
-            f'column "{column}" of the {split} split is empty in {rows_in_words(count)}, the first of them row '
-            f"{compute.index(missing, value=True).as_py() + 1:,}: fill or remove them"
-        )
+        first = f"row {compute.index(missing, value=True).as_py() + 1:,}"
+        where = f"{first}: fill or remove it"
+        if count > 1:
+            where = f"{rows_in_words(count)}, the first of them {first}: fill or remove them"
+        raise DataError(f'column "{column}" of the {split} split is empty in {where}')
 
 
 def missing_values(rows: Rows, column: str, *, also_empty: bool) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from finetune.errors import ModelError
+from finetune.errors import ModelError, did_you_mean_path
 from finetune.tasks.trust import INDEX, refuse_what_lies_elsewhere
 
 WEIGHTS = ("model.safetensors", INDEX)
@@ -25,7 +25,8 @@ def check_location(location: str, *, local: bool) -> None:
             raise ModelError(f"{folder}: is a folder here, not a repository (model.hub); for it write model.path")
         return
     if not folder.is_dir():
-        raise ModelError(f"{folder}: no such folder (model.path); for a model on the Hub write model.hub")
+        near = did_you_mean_path(folder)
+        raise ModelError(f"{folder}: no such folder (model.path){near}; for a model on the Hub write model.hub")
     if (folder / ADAPTER_CONFIG).exists():
         raise ModelError(f"{folder}: {ADAPTER} (model.path)")
     if not (folder / CONFIG).is_file():

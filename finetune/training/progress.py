@@ -10,6 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Column
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from finetune.errors import counted
 from finetune.evaluation.forms import form_of, written
 from finetune.training.layers import HEAD
 from finetune.untrusted import presentable
@@ -39,8 +40,9 @@ def show_results(record: RunRecord, console: Console) -> None:
     """Prints what came of a run."""
     lost = record.non_finite
     if lost.losses or lost.gradients:
-        counts = f"{lost.losses} losses and {lost.gradients} gradients weren't finite, {lost.skipped} updates skipped"
-        say(console, f"  {counts}")
+        losses = f"{lost.losses:,} loss{'' if lost.losses == 1 else 'es'}"
+        lost_of_both = f"{losses} and {counted(lost.gradients, 'gradient')} weren't finite"
+        say(console, f"  {lost_of_both}, {counted(lost.skipped, 'update')} skipped")
     if record.results is None:
         say(console, f"  diverged: not finite from update {record.diverged_at_step} on; lower the peak rate")
         return
@@ -49,7 +51,7 @@ def show_results(record: RunRecord, console: Console) -> None:
     rows = []
     for split, result in record.results.splits.items():
         scores = ", ".join(f"{name} {_with_error(score)}" for name, score in result.metrics.items())
-        rows.append((split, f"{scores} (value ± standard error over {result.count:,} examples)"))
+        rows.append((split, f"{scores} (value ± standard error over {counted(result.count, 'example')})"))
     timing = record.timing
     rows.append(("kept", kept))
     rows += [(name, _beside(each)) for name, each in (record.results.beside or {}).items()]

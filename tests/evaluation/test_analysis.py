@@ -142,14 +142,14 @@ def test_a_reference_of_several_settings_is_set_against_each(make_record, conclu
 def test_with_fewer_than_five_seeds_only_what_can_not_be_said_is_said(study, concluded):
     assert concluded(study({"cosine": [0.80, 0.82, 0.84], "step": [0.79, 0.80, 0.85]})) == [
         "cosine has the highest mean test accuracy, 0.8200, and step comes next with 0.8133; 3 seeds can't tell that "
-        "from luck: a test at 5% of 1 difference takes 6."
+        "from luck: a test at 5% of 1 difference takes 6 seeds."
     ]
 
 
 def test_equal_means_are_not_ranked(study, concluded):
     assert concluded(study({"cosine": [0.80, 0.82], "step": [0.82, 0.80]})) == [
         "cosine and step have the highest mean test accuracy, 0.8100 each; 2 seeds can't tell that from luck: a test "
-        "at 5% of 1 difference takes 6."
+        "at 5% of 1 difference takes 6 seeds."
     ]
 
 

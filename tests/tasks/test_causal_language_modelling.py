@@ -191,7 +191,7 @@ NOBODY = [{"role": "user", "content": "film"}]
         (
             {"prompt": "question", "completion": "answer"},
             {"question": ["a", "b"], "answer": ["a", None]},
-            'column "answer" of the train split is empty in 1 row, the first of them row 2: fill or remove them',
+            'column "answer" of the train split is empty in row 2: fill or remove it',
         ),
         (
             {"messages": "messages"},

@@ -103,7 +103,7 @@ def test_columns_of_labels_are_read_in_the_order_of_the_setting(a, b):
         (
             LISTS,
             {"train": lists(["new"], None)},
-            'column "tags" of the train split is empty in 1 row, the first of them row 2: fill or remove them',
+            'column "tags" of the train split is empty in row 2: fill or remove it',
         ),
         (
             LISTS,
@@ -135,7 +135,7 @@ def test_columns_of_labels_are_read_in_the_order_of_the_setting(a, b):
         (
             COLUMNS,
             {"train": columns([0, None], [0, 1])},
-            'column "a" of the train split is empty in 1 row, the first of them row 2: fill or remove them',
+            'column "a" of the train split is empty in row 2: fill or remove it',
         ),
         (
             COLUMNS,

@@ -109,7 +109,7 @@ def test_a_class_label_counts_by_the_names_of_its_classes():
         ),
         (
             {"train": listed([0, 1], [["a", "b"], None])},
-            'column "choices" of the train split is empty in 1 row, the first of them row 2: fill or remove them',
+            'column "choices" of the train split is empty in row 2: fill or remove it',
         ),
         (
             {"train": listed([0, 1], [[1, 2], [3, 4]])},

@@ -120,7 +120,7 @@ def test_white_space_around_an_answer_is_none_of_its_words():
         ),
         (
             rows(question=["a"], context=[None], answers=[{"text": ["b"], "answer_start": [0]}]),
-            'column "context" of the train split is empty in 1 row, the first of them row 1: fill or remove them',
+            'column "context" of the train split is empty in row 1: fill or remove it',
         ),
     ],
     ids=["elsewhere", "beyond", "before", "blank", "none", "unequal", "no objects", "no numbers", "no context"],

@@ -106,11 +106,11 @@ def rows(**columns):
         ),
         (
             {"train": rows(sentence=["a", "b"], label=["bad", ""])},
-            'column "label" of the train split is empty in 1 row, the first of them row 2: fill or remove them',
+            'column "label" of the train split is empty in row 2: fill or remove it',
         ),
         (
             {"train": rows(sentence=[None, "b"], label=["bad", "good"])},
-            'column "sentence" of the train split is empty in 1 row, the first of them row 1: fill or remove them',
+            'column "sentence" of the train split is empty in row 1: fill or remove it',
         ),
         (
             {"train": rows(sentences=["a"], label=["bad"], idx=[1])},

@@ -53,7 +53,7 @@ def test_pairs_are_read_from_their_own_column():
     [
         (
             {"train": GOOD, "validation": rated(1.0, None, 2.0)},
-            'column "rating" of the validation split is empty in 1 row, the first of them row 2: fill or remove them',
+            'column "rating" of the validation split is empty in row 2: fill or remove it',
         ),
         (
             {"train": rated(1.0, float("nan"), 2.0, float("inf"))},
