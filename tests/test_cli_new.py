@@ -118,3 +118,11 @@ def test_texts_that_read_as_something_else_are_quoted(here, new, tiny_model):
     assert new("odd.yaml", "--data", "odd.json", "--model", tiny_model, *columns)[0] == 0
     task = load_recipe(here / "odd.yaml").task
     assert (task.text, task.label) == ("1e3", "null")
+
+
+@pytest.mark.parametrize(("others", "seeds"), [(["step"], 6), (["step", "linear"], 7), (["step", "linear", "wsd"], 7)])
+def test_as_many_seeds_are_proposed_as_can_show_a_difference(here, new, others, seeds):
+    # The least p of the exact test, 2/2ⁿ, times the number of differences from the first is at most 0.05.
+    asked = [word for name in ["cosine", *others] for word in ("--schedule", name)]
+    code, out = new("mine.yaml", "--data", "reviews.csv", "--model", "org/model", *asked)
+    assert (code, read(here / "mine.yaml")["study"]["grid"]["training.seed"]) == (0, list(range(seeds))), out

@@ -45,8 +45,14 @@ def new(
         typer.Option(metavar="NAME", help="The schedule; given again, others to be compared with it by a study."),
     ] = None,
     seeds: Annotated[
-        int, typer.Option(metavar="N", min=2, max=100, help="On how many seeds schedules are compared.")
-    ] = 5,
+        int | None,
+        typer.Option(
+            metavar="N",
+            min=2,
+            max=100,
+            help="On how many seeds schedules are compared; by default the fewest that can show a difference at 5%.",
+        ),
+    ] = None,
     optimizer: Annotated[str, typer.Option(metavar="NAME", help="The optimizer.")] = "adamw",
     learning_rate: Annotated[float | None, typer.Option(metavar="RATE", help="The peak rate.")] = None,
     replace: Annotated[bool, typer.Option("--replace", help="Write over a recipe that is there.")] = False,
@@ -77,7 +83,7 @@ def new(
         compare=schedule or ["cosine"],
         optimizer=optimizer,
         learning_rate=learning_rate,
-        seeds=seeds,
+        seeds=seeds or _fewest_seeds(schedule or []),
     )
     with naming_options(name="schedule"):
         draft = draft_recipe(recipe.absolute(), wishes)
@@ -104,6 +110,13 @@ def _check(optimizer: str, learning_rate: float | None) -> None:
         raise SettingError("--optimizer", f'"{optimizer}" is not one of {choices}')
     if learning_rate is not None and not 0 < learning_rate < math.inf:
         raise SettingError("--learning-rate", f"{learning_rate:g} must be above 0, and finite")
+
+
+def _fewest_seeds(schedules: Sequence[str]) -> int:
+    """Returns how many seeds it takes to set the first of `schedules` against each of the others."""
+    from finetune.evaluation.contrasts import fewest_seeds
+
+    return fewest_seeds(max(1, len(schedules) - 1))
 
 
 def _asked(option: str, question: str) -> str:

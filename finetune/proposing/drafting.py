@@ -46,7 +46,7 @@ class Wishes:
     compare: Sequence[str] = ("cosine",)
     optimizer: str = "adamw"
     learning_rate: float | None = None
-    seeds: int = 5
+    seeds: int = 6
 
     @property
     def folder(self) -> Path | None:
