@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests import tiny
 
@@ -16,6 +17,10 @@ from tests import tiny
 os.environ["HF_HUB_OFFLINE"] = "1"
 # Two runs are bit-equal on a CPU alone, so that is where all tests run but those of tests/test_gpu.py.
 os.environ["ACCELERATE_USE_CPU"] = "true"
+
+# How long an example takes says how busy the machine is.
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any machine")
 
 
 def pytest_collection_modifyitems(items):

@@ -63,7 +63,7 @@ def outcome(path):
 
 
 @pytest.mark.parametrize("suffix", READERS)
-@settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(faults=FAULTS)
 def test_a_damaged_file_gives_rows_or_one_message(tmp_path, suffix, faults):
     path = tmp_path / f"data{suffix}"

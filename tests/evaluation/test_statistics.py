@@ -35,7 +35,7 @@ def test_the_interval_of_students_sleep_data():
     assert not interval.holds(0.0)
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(DIFFERENCES.filter(lambda values: np.std(values) > 1e-6), st.sampled_from([0.8, 0.95, 0.99]))
 def test_the_interval_is_scipys(differences, level):
     expected = stats.ttest_1samp(differences, 0.0).confidence_interval(level)
@@ -43,7 +43,7 @@ def test_the_interval_is_scipys(differences, level):
     assert (interval.low, interval.high) == pytest.approx((expected.low, expected.high), rel=1e-8, abs=1e-12)
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(st.lists(st.integers(-1000, 1000), min_size=2, max_size=8))
 def test_the_exact_sign_flip_test_is_scipys(thousandths):
     # Of whole numbers, sums that should be equal are; scipy counts those that rounding parts as different.
@@ -109,7 +109,7 @@ def test_equivalence_is_shown_by_many_small_differences_and_by_nothing_else():
         equivalence_p_value(small, margin=0.0)
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(DIFFERENCES.filter(lambda values: np.std(values) > 1e-3), st.floats(0.01, 1.5))
 def test_the_equivalence_test_is_statsmodels(differences, margin):
     expected, *_ = DescrStatsW(differences).ttost_mean(-margin, margin)

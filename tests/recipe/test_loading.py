@@ -225,7 +225,7 @@ def test_a_folder_is_no_recipe(tmp_path):
 PLAIN = st.text(st.characters(blacklist_categories=["Cs", "Cc", "Zl", "Zp"], blacklist_characters="\ufeff"), min_size=1)
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     label=PLAIN,
     text_pair=st.none() | PLAIN,

@@ -429,7 +429,7 @@ def _(draw):
 def test_equal_at_every_update(schedule, library):
     _, both = AGREEMENT[schedule, library]
 
-    @settings(deadline=None, max_examples=15 if library == "optax" else 25)
+    @settings(max_examples=15 if library == "optax" else 25)
     @given(both)
     def check(sides):
         ours, theirs = sides

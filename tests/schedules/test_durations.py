@@ -4,7 +4,7 @@ import math
 from fractions import Fraction
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from finetune.errors import SettingError
@@ -39,7 +39,6 @@ def test_seven_percent_of_a_hundred_is_seven_although_float_arithmetic_says_eigh
     assert steps("7%", total_steps=100) == 7
 
 
-@settings(deadline=None)
 @given(hundredths=st.integers(0, 10_000), total_steps=st.integers(1, 10**6))
 def test_a_share_is_the_least_whole_number_not_below_the_exact_product(hundredths, total_steps):
     value = f"{hundredths // 100}.{hundredths % 100:02d}%"

@@ -92,13 +92,11 @@ def values_of(schedule, total_steps):
     return [factor(t) for t in range(total_steps + 1)]
 
 
-@settings(deadline=None)
 @given(compositions())
 def test_the_factor_lies_between_zero_and_one(run):
     assert all(0.0 <= value <= 1.0 + 1e-12 for value in values_of(*run))
 
 
-@settings(deadline=None)
 @given(schedules([name for name in OWN if name != "piecewise"]))
 def test_after_the_warmup_the_factor_lies_between_the_floor_and_one(run):
     schedule, total_steps = run
@@ -106,7 +104,6 @@ def test_after_the_warmup_the_factor_lies_between_the_floor_and_one(run):
     assert all(schedule.floor - 1e-12 <= value <= 1.0 + 1e-12 for value in values[:-1])
 
 
-@settings(deadline=None)
 @given(schedules(inclusive=False))
 def test_the_warmup_climbs_from_zero_in_equal_steps(run):
     schedule, total_steps = run
@@ -115,7 +112,6 @@ def test_the_warmup_climbs_from_zero_in_equal_steps(run):
         assert values_of(schedule, total_steps)[:warmup] == pytest.approx([t / warmup for t in range(warmup)])
 
 
-@settings(deadline=None)
 @given(schedules(FALLING))
 def test_after_the_warmup_the_factor_never_rises(run):
     schedule, total_steps = run
@@ -123,7 +119,6 @@ def test_after_the_warmup_the_factor_never_rises(run):
     assert all(after <= before + 1e-12 for before, after in pairwise(values))
 
 
-@settings(deadline=None)
 @given(schedules(CONTINUOUS, inclusive=False), st.integers(2, 20))
 def test_a_longer_run_takes_smaller_steps_where_the_schedule_is_continuous(run, times):
     schedule, _ = run
@@ -134,7 +129,6 @@ def test_a_longer_run_takes_smaller_steps_where_the_schedule_is_continuous(run, 
     assert largest[1] <= largest[0] * 1.01
 
 
-@settings(deadline=None)
 @given(compositions(), st.integers(0, 10**6))
 def test_outside_the_run_the_factor_is_as_at_its_ends(run, beyond):
     schedule, total_steps = run
@@ -143,7 +137,6 @@ def test_outside_the_run_the_factor_is_as_at_its_ends(run, beyond):
     assert factor(total_steps + beyond) == factor(total_steps)
 
 
-@settings(deadline=None)
 @given(compositions())
 def test_an_array_of_updates_gives_the_same_as_one_by_one(run):
     schedule, total_steps = run
@@ -151,14 +144,13 @@ def test_an_array_of_updates_gives_the_same_as_one_by_one(run):
     np.testing.assert_allclose(factor(np.arange(total_steps + 1)), values_of(*run), rtol=1e-12, atol=1e-15)
 
 
-@settings(deadline=None)
 @given(compositions())
 def test_settings_survive_a_round_trip(run):
     schedule, _ = run
     assert make_schedule(**schedule.to_dict()) == schedule
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(compositions(), st.data())
 def test_after_loading_at_any_step_the_rates_are_the_same(run, data):
     schedule, total_steps = run
@@ -184,7 +176,6 @@ def test_after_loading_at_any_step_the_rates_are_the_same(run, data):
     assert resumed.get_last_lr() == straight.get_last_lr()
 
 
-@settings(deadline=None)
 @given(st.sampled_from(["linear", "cosine", "polynomial", "rex"]), FRACTIONS, st.integers(0, 100), st.integers(1, 100))
 def test_a_decay_ends_exactly_at_the_floor(name, floor, warmup_steps, decay_steps):
     total_steps = warmup_steps + decay_steps
@@ -192,7 +183,6 @@ def test_a_decay_ends_exactly_at_the_floor(name, floor, warmup_steps, decay_step
     assert factor(total_steps) == floor
 
 
-@settings(deadline=None)
 @given(st.sampled_from(["linear", "cosine"]), FRACTIONS, st.integers(0, 100), st.integers(1, 100), st.data())
 def test_linear_and_cosine_fall_as_far_before_half_way_as_they_still_have_to_after_it(
     name, floor, warmup_steps, decay_steps, data

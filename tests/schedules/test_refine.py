@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from finetune.errors import SettingError
@@ -40,7 +40,6 @@ def test_growing_norms_fall_sooner_than_the_straight_line_and_large_first_ones_m
     assert warming[:20].max() < 0.1 < warming[20]
 
 
-@settings(deadline=None)
 @given(NORMS)
 def test_the_factors_lie_between_zero_and_one_and_end_at_zero(norms):
     factors = refined_factors(norms)
@@ -49,7 +48,6 @@ def test_the_factors_lie_between_zero_and_one_and_end_at_zero(norms):
     assert factors[-1] == 0.0
 
 
-@settings(deadline=None)
 @given(NORMS, st.sampled_from([0.002, 0.01, 0.1]))
 def test_the_lines_stay_within_the_tolerance_at_every_update_of_as_long_a_run(norms, tolerance):
     factors = refined_factors(norms)
