@@ -23,8 +23,19 @@ settings.register_profile("any machine", deadline=None, suppress_health_check=[H
 settings.load_profile("any machine")
 
 
+LONGEST = {
+    f"test_{name}.py" for name in ("stopping", "launch", "lost_disks", "two_machines", "newcomer", "contributing")
+}
+"""Of the slow tests these go first, so that the last ones are short and no core waits for another."""
+
+
 def pytest_collection_modifyitems(items):
-    items.sort(key=lambda item: item.get_closest_marker("slow") is not None)
+    def turn(item):
+        if item.get_closest_marker("slow") is None:
+            return 0
+        return 1 if item.path.name in LONGEST else 2
+
+    items.sort(key=turn)
 
 
 @pytest.fixture(scope="session", autouse=True)
