@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from asset_packages import AssetError
-from rated_sentences import key_of
+from rated_sentences import cells_of, key_of
 
 VALIDATION, TEST = 1000, 1500
 CHOICES, APART, ROUNDS = 4, 0.5, 10
@@ -33,8 +33,7 @@ class Review:
 
 def parse(content: bytes) -> list[Review]:
     """Returns the sentences in a file of lines: id, rating and sentence."""
-    lines = [line.rstrip("\r").split("\t") for line in content.decode("utf-8").split("\n") if line.strip()]
-    return [Review(int(number), sentence.strip(), float(rating)) for number, rating, sentence in lines]
+    return [Review(int(number), sentence.strip(), float(rating)) for number, rating, sentence in cells_of(content)]
 
 
 def distinct(reviews: Sequence[Review]) -> list[Review]:

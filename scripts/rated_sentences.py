@@ -63,10 +63,15 @@ def key_of(sentence: str) -> str:
     return " ".join(unicodedata.normalize("NFKC", sentence).split()).casefold()
 
 
+def cells_of(content: bytes) -> list[list[str]]:
+    """Returns the cells of each line of a file, which have tabs between them."""
+    return [line.rstrip("\r").split("\t") for line in content.decode("utf-8").split("\n") if line.strip()]
+
+
 def parse(content: bytes, source: str) -> list[Sentence]:
     """Returns the sentences in a file of lines: id, rating and sentence."""
-    lines = [line.rstrip("\r").split("\t") for line in content.decode("utf-8").split("\n") if line.strip()]
-    return [Sentence(number, html.unescape(text).strip(), float(rating), source) for number, rating, text in lines]
+    cells = cells_of(content)
+    return [Sentence(number, html.unescape(text).strip(), float(rating), source) for number, rating, text in cells]
 
 
 def distinct(sentences: Iterable[Sentence]) -> list[Sentence]:

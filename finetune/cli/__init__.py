@@ -30,7 +30,7 @@ from finetune.cli.options import (
 )
 from finetune.cli.schedules import app as schedules_app
 from finetune.cli.speech import complain, console_of, print_json
-from finetune.cli.usage import UsageError, in_words
+from finetune.cli.usage import UsageError, answer
 from finetune.errors import FinetuneError, RunError, RunStopped, SettingError
 
 if TYPE_CHECKING:
@@ -334,7 +334,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.stdout.flush()  # here, where it can still be said that this failed
         sys.exit(code or 0)
     except UsageError as error:
-        print(in_words(error), file=sys.stderr)
+        answer(error)
         sys.exit(2)
     except typer.Abort:
         print()  # the shell's prompt is not to stand behind a question that was left unanswered

@@ -111,7 +111,8 @@ def _label(name: str) -> str:
 
 def _show_study(outlook: StudyOutlook, console: Console) -> None:
     study, recipe = outlook.study, outlook.settings[0].recipe
-    runs = f"{counted(len(study.settings), 'setting')} on {_seeds(study.seeds)}: {counted(study.count, 'run')}"
+    settings, seeds = counted(len(study.settings), "setting"), counted(len(study.seeds), "seed")
+    runs = f"{settings} on {seeds}: {counted(study.count, 'run')}"
     _say(console, f"{study.name}: {describe_source(recipe)}, {runs}")
     _show_data(outlook.settings, console)
     _print_table(_settings_table(outlook), console)
@@ -253,7 +254,7 @@ def _of_study(outlook: StudyOutlook) -> Iterator[tuple[str, str]]:
     study = outlook.study
     if study.block.tuning:
         factors = ", ".join(f"{factor:g}" for factor in study.block.tuning.factors)
-        seeds = _seeds(study.block.tuning.seeds, "other ")
+        seeds = counted(len(study.block.tuning.seeds), "other seed")
         yield "peaks", f"the best on validation of {factors} times the setting's own, tried first on {seeds}"
         if study.block.tuning.halving:
             yield "halving", ", ".join(f"{rung.peaks} peaks {_length(rung)}" for rung in study.rungs)
@@ -265,10 +266,6 @@ def _of_study(outlook: StudyOutlook) -> Iterator[tuple[str, str]]:
 
 def _length(rung: Rung) -> str:
     return "in full" if rung.is_last else f"for {rung.share} of the duration"
-
-
-def _seeds(seeds: Sequence[int], kind: str = "") -> str:
-    return counted(len(seeds), f"{kind}seed")
 
 
 def _table(columns: Sequence[str], *, labels: int) -> Table:

@@ -63,7 +63,8 @@ def show_comparison(places: Sequence[Path], asked: Question, outputs: Outputs, *
         analyses = analyse(read_runs(places), asked=asked)
     if as_json:
         print_json(as_plain(analyses))
-    print_analyses(analyses, console)
+    else:
+        print_analyses(analyses, console)
     if sum(len(analysis.comparison.rows) for analysis in analyses.each) == 1:
         say(console, ["", ALONE])
     for path, write in outputs.writers():

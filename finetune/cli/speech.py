@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from typing import TYPE_CHECKING, Any
 
 from finetune.untrusted import presentable
@@ -25,6 +26,4 @@ def print_json(value: Any) -> None:
 
 def complain(problem: str) -> None:
     """Says on standard error what went wrong, in one line or as many as `problem` has."""
-    import sys
-
     print(f"finetune: {presentable(problem)}", file=sys.stderr)

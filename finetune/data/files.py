@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from finetune.data.large import kept_table
 from finetune.data.rows import Rows
 from finetune.data.texts import check_quotes, other_kind, read_utf8
-from finetune.errors import DataError, did_you_mean_path, listed
+from finetune.errors import DataError, counted, did_you_mean_path, listed
 
 if TYPE_CHECKING:
     import pyarrow
@@ -84,7 +84,7 @@ def _parse_csv(content: bytes, delimiter: str, types: Mapping[str, pyarrow.DataT
 
 
 def _why_ragged(row: csv.InvalidRow) -> str:
-    cells = f"{row.actual_columns} cell{'s' * (row.actual_columns != 1)}, not {row.expected_columns}"
+    cells = f"{counted(row.actual_columns, 'cell')}, not {row.expected_columns}"
     return (
         f"row {row.number:,}, the header being row 1, has {cells}: {row.text[:40]!r}; fill a short row, and put quotes "
         "around a cell that holds a delimiter"

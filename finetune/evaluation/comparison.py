@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from finetune.errors import RecordError
+from finetune.errors import RecordError, counted
 from finetune.evaluation.cautions import cautions_of
 from finetune.evaluation.direction import Direction
 from finetune.evaluation.forms import PLAIN, form_of
@@ -95,7 +95,7 @@ def _compare_group(runs: Sequence[RecordedRun], tuning: Sequence[RecordedRun], o
     if others:
         cautions.insert(
             0,
-            f"{others} other run{'s' * (others > 1)} of the same training data have another test split, or none, and "
+            f"{counted(others, 'other run')} of the same training data have another test split, or none, and "
             "stand apart: scores on different examples can't be compared.",
         )
     names = {run.record.study.name if run.record.study else run.record.name for run in runs}

@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from finetune.errors import DeviceError, SettingError, did_you_mean
+from finetune.errors import DeviceError, SettingError, counted, did_you_mean
 from finetune.launching.modes import Mode
 
 PREFIXED = ("fsdp_config", "fp8_config", "dynamo_config")
@@ -59,7 +59,7 @@ def _check_gpus(mode: Mode, processes: int, *, gpus: int) -> None:
         )
     if processes > gpus:
         raise DeviceError(
-            f"--processes: {processes} is more than the {gpus} GPU{'s' * (gpus > 1)} that can be used{where}, and each "
+            f"--processes: {processes} is more than the {counted(gpus, 'GPU')} that can be used{where}, and each "
             f"process needs one of its own; give {gpus} or fewer"
         )
 

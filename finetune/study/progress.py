@@ -39,8 +39,8 @@ class StudyProgress:
 
     def __enter__(self) -> StudyProgress:
         study, tuning = self._study, self._study.block.tuning
-        tries = f", after {_peaks(study.rungs)} on {_seeds(tuning.seeds, 'other ')}" if tuning else ""
-        seeds, settings = _seeds(study.seeds), counted(len(study.settings), "setting")
+        tries = f", after {_peaks(study.rungs)} on {counted(len(tuning.seeds), 'other seed')}" if tuning else ""
+        seeds, settings = counted(len(study.seeds), "seed"), counted(len(study.settings), "setting")
         say(self._console, f"{study.name}: {settings} on {seeds}{tries}: {counted(study.count, 'run')}")
         self._bar.start()
         return self
@@ -81,7 +81,3 @@ class StudyProgress:
 def _peaks(rungs: Sequence[Rung]) -> str:
     shorter = "".join(f" for {rung.share} of the duration, then {longer.peaks}" for rung, longer in pairwise(rungs))
     return f"{rungs[0].peaks} peak rates{shorter}{' in full' if shorter else ''}"
-
-
-def _seeds(seeds: Sequence[int], kind: str = "") -> str:
-    return counted(len(seeds), f"{kind}seed")

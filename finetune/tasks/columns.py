@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from finetune.data import Column, Rows
-from finetune.errors import DataError, SettingError, did_you_mean, listed
+from finetune.errors import DataError, SettingError, counted, did_you_mean, listed
 from finetune.tasks.class_names import check_names
 
 if TYPE_CHECKING:
@@ -222,7 +222,7 @@ def check_filled(split: str, rows: Rows, column: str, *, also_empty: bool = Fals
         first = f"row {compute.index(missing, value=True).as_py() + 1:,}"
         where = f"{first}: fill or remove it"
         if count > 1:
-            where = f"{rows_in_words(count)}, the first of them {first}: fill or remove them"
+            where = f"{counted(count, 'row')}, the first of them {first}: fill or remove them"
         raise DataError(f'column "{column}" of the {split} split is empty in {where}')
 
 
@@ -249,9 +249,4 @@ def integers_of(values: Any) -> Integers:
 
 
 def _in_all(count: int) -> str:
-    return f"({rows_in_words(count)} of this kind in all)"
-
-
-def rows_in_words(count: int) -> str:
-    """Returns "1 row", "2 rows", …"""
-    return f"{count:,} row{'s' * (count > 1)}"
+    return f"({counted(count, 'row')} of this kind in all)"

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from finetune.errors import DataError
-from finetune.tasks.columns import TEXT, Labels, check_filled, integers_of, missing_values, rows_in_words
+from finetune.errors import DataError, counted
+from finetune.tasks.columns import TEXT, Labels, check_filled, integers_of, missing_values
 
 if TYPE_CHECKING:
     from finetune.data import Rows
@@ -79,7 +79,7 @@ def check_items(split: str, items: Rows, column: str, bounds: Integers, *, also_
     found = _owners(bounds, np.flatnonzero(integers_of(missing.cast("int8"))))
     if len(found):
         raise DataError(
-            f'column "{column}" of the {split} split has an empty item in {rows_in_words(len(found))}, the first of '
+            f'column "{column}" of the {split} split has an empty item in {counted(len(found), "row")}, the first of '
             f"them row {found[0] + 1:,}: fill or remove it"
         )
 

@@ -8,7 +8,7 @@ from itertools import chain
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from finetune.data import Column
-from finetune.errors import DataError, SettingError
+from finetune.errors import DataError, SettingError, counted
 from finetune.tasks.base import Outline
 from finetune.tasks.classification import Classification
 from finetune.tasks.columns import GIVEN, Labels, check_columns, check_length_setting, integers_of, lists_of, texts_of
@@ -150,7 +150,7 @@ class MultipleChoice(Classification):
         if len(other):
             raise DataError(
                 f"{where} has {sizes[0]} choices in row 1 and {sizes[other[0]]} in row {other[0] + 1:,} "
-                f"({len(other):,} row{'s' * (len(other) > 1)} unlike the first in all); every row must have as many: "
+                f"({counted(len(other), 'row')} unlike the first in all); every row must have as many: "
                 "remove those that haven't"
             )
         if not 2 <= sizes[0] <= len(LETTERS):

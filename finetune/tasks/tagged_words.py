@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from finetune.data import Rows
-from finetune.errors import DataError
-from finetune.tasks.columns import TEXT, rows_in_words
+from finetune.errors import DataError, counted
+from finetune.tasks.columns import TEXT
 from finetune.tasks.listed_labels import ListedLabels, check_items, items_of
 from finetune.tasks.on_demand import OnDemand
 
@@ -96,7 +96,7 @@ def words_of(split: str, rows: Rows, column: str) -> Words:
     where = f'column "{column}" of the {split} split'
     if len(without):
         raise DataError(
-            f"{where} has no word in {rows_in_words(len(without))}, the first of them row {without[0] + 1:,}: fill or "
+            f"{where} has no word in {counted(len(without), 'row')}, the first of them row {without[0] + 1:,}: fill or "
             "remove them"
         )
     if items.kind(column) not in TEXT:
@@ -114,7 +114,7 @@ def tags_of(split: str, rows: Rows, column: str, words: Words) -> ListedLabels:
         row = unequal[0]
         raise DataError(
             f'row {row + 1:,} of the {split} split has {counts[row]:,} words in "{words.column}" and {lengths[row]:,} '
-            f'tags in "{column}" ({rows_in_words(len(unequal))} of this kind in all): give each word one tag'
+            f'tags in "{column}" ({counted(len(unequal), "row")} of this kind in all): give each word one tag'
         )
     kind = tags.rows.kind(column)
     if kind not in TEXT and column not in tags.rows.class_names:

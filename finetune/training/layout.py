@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
-from finetune.errors import DeviceError, settings_within
+from finetune.errors import DeviceError, counted, settings_within
 from finetune.recipe import Recipe
 from finetune.schedules import Run, parse_duration
 
@@ -90,7 +90,7 @@ def _gpu(number: int, count: int) -> torch.device:
 
     if number >= count:
         raise DeviceError(
-            f"{number + 1} processes or more were launched on a machine where {count} GPU{'s' * (count > 1)} can be "
+            f"{number + 1} processes or more were launched on a machine where {counted(count, 'GPU')} can be "
             f"seen, and each needs one of its own: launch {count}, or set ACCELERATE_USE_CPU=true to use none"
         )
     return torch.device("cuda", number)

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from accelerate.utils.memory import clear_device_cache
 
-from finetune.errors import RunError
+from finetune.errors import RunError, counted
 from finetune.training.failures import is_out_of_memory
 from finetune.training.random_state import random_state, set_random_state
 
@@ -77,7 +77,7 @@ class MicroBatches:
         largest = -(-examples // self.pieces)
         if not self._halves or largest == 1:
             raise RunError(
-                f"out of memory on {self._where()}, by a micro-batch of {largest} example{'s' * (largest > 1)}"
+                f"out of memory on {self._where()}, by a micro-batch of {counted(largest, 'example')}"
                 f"{_tokens(inputs)}: {_remedy(largest, inputs)}"
             )
         self.pieces *= 2

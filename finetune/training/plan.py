@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import torch
 from rich.console import Console
 
-from finetune.errors import listed, settings_within
+from finetune.errors import counted, listed, settings_within
 from finetune.evaluation.record import ModelIdentity
 from finetune.metrics import load_metric
 from finetune.recipe.regularisation import in_words as regularisation_in_words
@@ -196,8 +196,7 @@ def _new_tensors(plan: Plan) -> str:
 def _threads(layout: Layout) -> str:
     if layout.device.type != "cpu":
         return ""
-    threads = torch.get_num_threads()
-    return f", {threads} thread{'s' * (threads > 1)} a process"
+    return f", {counted(torch.get_num_threads(), 'thread')} a process"
 
 
 def _precision_note(plan: Plan, precision: str) -> str:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from transformers import PrinterCallback, TrainerCallback, TrainerControl, TrainerState, TrainingArguments, set_seed
 
-from finetune.errors import SettingError
+from finetune.errors import SettingError, counted
 from finetune.schedules import Constant
 from finetune.training.adapters import LORA_B
 from finetune.training.arguments import training_arguments
@@ -68,7 +68,7 @@ def find_rate(
     say(
         console,
         f"{recipe.name}: {recipe.optimizer.name}, rates from {least:g} to {most:g} over {updates} updates, "
-        f"{seeds} seed{'s' * (seeds > 1)}",
+        f"{counted(seeds, 'seed')}",
     )
     curves = []
     for seed in range(recipe.training.seed, recipe.training.seed + seeds):
